@@ -1,0 +1,80 @@
+"""The graph and everything computed from it: shapes, loops, fan-out, timing, folding, number formats, files."""
+
+from snndeploy.ir.backward import (
+    BackwardConnection,
+    architectures,
+    backward_connections,
+    possible_connections,
+    with_backward,
+)
+from snndeploy.ir.graph import Edge, Graph
+from snndeploy.ir.loops import Component, components
+from snndeploy.ir.network import (
+    Exact,
+    Float32,
+    InputSpec,
+    Network,
+    NumberFormat,
+    check_steps,
+    parameter_count,
+    parameter_shapes,
+    require_folded,
+)
+from snndeploy.ir.ops import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Input,
+    Lif,
+    Linear,
+    Op,
+    Output,
+    Shape,
+    Upsample,
+)
+from snndeploy.ir.populations import Synapse, arrivals, is_population, populations, synapses, upstream
+from snndeploy.ir.run import Trace, as_steps, run
+
+__all__ = [
+    "AvgPool2d",
+    "BackwardConnection",
+    "BatchNorm",
+    "Component",
+    "Conv2d",
+    "Dropout",
+    "Edge",
+    "Exact",
+    "Flatten",
+    "Float32",
+    "Graph",
+    "Input",
+    "InputSpec",
+    "Lif",
+    "Linear",
+    "Network",
+    "NumberFormat",
+    "Op",
+    "Output",
+    "Shape",
+    "Synapse",
+    "Trace",
+    "Upsample",
+    "architectures",
+    "arrivals",
+    "as_steps",
+    "backward_connections",
+    "check_steps",
+    "components",
+    "is_population",
+    "parameter_count",
+    "parameter_shapes",
+    "populations",
+    "possible_connections",
+    "require_folded",
+    "run",
+    "synapses",
+    "upstream",
+    "with_backward",
+]

@@ -1,0 +1,266 @@
+"""A network: a graph with its weights, its time steps, its input and its number format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import assert_never
+
+from snndeploy.errors import NetworkError
+from snndeploy.ir.graph import Graph
+from snndeploy.ir.ops import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Input,
+    Lif,
+    Linear,
+    Op,
+    Output,
+    Shape,
+    Upsample,
+)
+
+Array: TypeAlias = npt.NDArray[np.float32]
+WEIGHT_BITS = 8  # of the exact format, sign included: mantissas lie in [-127, 127]
+LARGEST_MANTISSA = 2 ** (WEIGHT_BITS - 1) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """How raw data becomes what enters the network.
+
+    Raw values are divided by `divisor`, normalised with `mean` and `std` per channel (empty: not at all),
+    rounded to multiples of 2**-grid_bits (None: not at all) and enlarged `repeat` times by repetition of
+    rows and columns. `low` and `high` bound every value after that.
+
+    kind: "image" repeats one frame at every time step (direct coding); "frames" has one frame per step.
+    """
+
+    kind: Literal["image", "frames"] = "image"
+    divisor: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    repeat: int = 1
+    grid_bits: int | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("image", "frames"):
+            raise NetworkError("input", "kind must be 'image' or 'frames'", got=repr(self.kind))
+        numbers = (self.divisor, self.low, self.high, *self.mean, *self.std)
+        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            raise NetworkError("input", "divisor, mean, std, low and high must be finite numbers", got=numbers)
+        if self.divisor <= 0 or any(s <= 0 for s in self.std):
+            raise NetworkError("input", "divisor and std must be positive", got=(self.divisor, *self.std))
+        if len(self.mean) != len(self.std):
+            raise NetworkError("input", "mean and std must name the same channels", got=(self.mean, self.std))
+        if not self.low <= 0.0 <= self.high:
+            raise NetworkError(
+                "input", "low <= 0 <= high must hold, as padding is zero", got=(self.low, self.high)
+            )
+        if isinstance(self.repeat, bool) or not isinstance(self.repeat, int) or not 1 <= self.repeat <= 1024:
+            raise NetworkError("input", "repeat must be a whole number in [1, 1024]", got=repr(self.repeat))
+        bits = self.grid_bits
+        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= 16):
+            raise NetworkError("input", "grid_bits must be None or lie in [0, 16]", got=repr(bits))
+
+    def prepare(self, raw: npt.NDArray[np.generic]) -> Array:
+        """Turns raw samples (..., channels, height, width) into network input of the same axes.
+
+        Raises:
+            NetworkError: A value falls outside [low, high].
+        """
+        x = np.asarray(raw, dtype=np.float64) / self.divisor
+        if self.mean:
+            per_channel = (-1, *(1,) * min(2, x.ndim - 1))
+            x = (x - np.reshape(self.mean, per_channel)) / np.reshape(self.std, per_channel)
+        if self.grid_bits is not None:
+            x = np.round(x * 2.0**self.grid_bits) / 2.0**self.grid_bits
+        if self.repeat > 1:
+            x = x.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)
+        if x.size and not (x.min() >= self.low and x.max() <= self.high):
+            raise NetworkError(
+                "input",
+                f"values must lie in [{self.low:g}, {self.high:g}] after preparation",
+                got=f"[{x.min():g}, {x.max():g}]",
+                remedy="check the raw data's range against the network's divisor, mean and std",
+            )
+        return x.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Float32:
+    """Ordinary single precision; back ends agree up to the order of their sums, not bit for bit."""
+
+    name: Literal["float32"] = "float32"
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Weights are int8 x 2**-k, biases whole multiples of 2**-k, k per output channel.
+
+    exponents: k for each output channel of every parameter, by parameter name.
+    """
+
+    exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    name: Literal["exact"] = "exact"
+
+
+NumberFormat: TypeAlias = Float32 | Exact
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network:
+    """A graph with everything needed to run it. Arrays are read-only copies.
+
+    graph: Its structure.
+    weights: Array by parameter name, `<op>.<parameter>`, float32; see `parameter_shapes`.
+    steps: Logical time steps T of one sample.
+    readout: The logits are the mean over the last `readout` steps; 0 stands for all of them.
+    input: How raw data becomes input.
+    format: Number format the weights are in.
+    classes: Names of the classes; may be empty.
+    """
+
+    graph: Graph
+    weights: Mapping[str, npt.NDArray[np.generic]]
+    steps: int
+    readout: int = 0
+    input: InputSpec = field(default_factory=InputSpec)
+    format: NumberFormat = field(default_factory=Float32)
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_steps(self.graph, self.steps)
+        if self.readout == 0:
+            object.__setattr__(self, "readout", self.steps)
+        if isinstance(self.readout, bool) or not isinstance(self.readout, int):
+            raise NetworkError("readout", "must be a whole number of time steps", got=repr(self.readout))
+        if not 1 <= self.readout <= self.steps:
+            raise NetworkError("readout", f"must lie in [1, {self.steps}] time steps", got=self.readout)
+        classes = self.graph.shapes[self.graph.output][0]
+        if self.classes and len(self.classes) != classes:
+            raise NetworkError("classes", f"must name {classes} classes or none", got=len(self.classes))
+        object.__setattr__(self, "weights", MappingProxyType(_checked_weights(self)))
+        if isinstance(self.format, Exact):
+            _check_exact(self, self.format)
+
+
+def check_steps(graph: Graph, steps: int) -> None:
+    """Raises NetworkError unless every delayed edge of the graph can act within `steps` time steps."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 100_000:
+        raise NetworkError("steps", "must be a whole number of at least 1", got=repr(steps))
+    for edge in graph.edges:
+        if edge.delay >= steps:
+            raise NetworkError(
+                f"edge {edge}",
+                f"never acts within {steps} time steps, as its delay is not below them",
+                remedy=f"use a delay of at most {steps - 1}, or more time steps",
+            )
+
+
+def op_parameters(op: Op) -> dict[str, Shape]:
+    """Shape of each parameter of an op, by its short name."""
+    match op:
+        case Conv2d():
+            shapes: dict[str, Shape] = {
+                "weight": (op.out_channels, op.in_channels // op.groups, *op.kernel)
+            }
+            return shapes | ({"bias": (op.out_channels,)} if op.bias else {})
+        case Linear():
+            shapes = {"weight": (op.out_features, op.in_features)}
+            return shapes | ({"bias": (op.out_features,)} if op.bias else {})
+        case BatchNorm():
+            return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (op.channels,))
+        case Input() | Lif() | AvgPool2d() | Upsample() | Flatten() | Dropout() | Output():
+            return {}
+        case _:
+            assert_never(op)
+
+
+def parameter_shapes(graph: Graph) -> dict[str, Shape]:
+    """Shape of every parameter of a graph, by name `<op>.<parameter>`, in the order of execution."""
+    return {
+        f"{name}.{parameter}": shape
+        for name in graph.order
+        for parameter, shape in op_parameters(graph.ops[name]).items()
+    }
+
+
+def parameter_count(graph: Graph) -> int:
+    """Number of trained values: weights and biases, without running statistics."""
+    return sum(
+        math.prod(shape)
+        for name, shape in parameter_shapes(graph).items()
+        if not name.endswith(("running_mean", "running_var"))
+    )
+
+
+def require_folded(graph: Graph, purpose: str) -> None:
+    """Raises NetworkError if the graph still has ops that exist only while training."""
+    if graph.training_only:
+        name = graph.training_only[0]
+        raise NetworkError(
+            name,
+            f"a {type(graph.ops[name]).__name__} exists only while training and cannot be used for {purpose}",
+            remedy="fold the network first (snndeploy.ir.fold)",
+        )
+
+
+def _checked_weights(network: Network) -> dict[str, Array]:
+    shapes = parameter_shapes(network.graph)
+    unknown = sorted(set(network.weights) - set(shapes))
+    missing = sorted(set(shapes) - set(network.weights))
+    if unknown or missing:
+        raise NetworkError(
+            "weights",
+            "must name exactly the graph's parameters",
+            got=f"missing {missing[:5] or 'none'}, unknown {unknown[:5] or 'none'}",
+        )
+    checked: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        array = np.array(network.weights[name], dtype=np.float32, copy=True, order="C")
+        if array.shape != shape:
+            raise NetworkError(name, f"must have shape {shape}", got=array.shape)
+        if not np.isfinite(array).all():
+            raise NetworkError(name, "must hold finite numbers", got="NaN or infinity")
+        array.flags.writeable = False
+        checked[name] = array
+    return checked
+
+
+def _check_exact(network: Network, form: Exact) -> None:
+    require_folded(network.graph, "the exact format")
+    if network.input.grid_bits is None:
+        raise NetworkError(
+            "input", "the exact format needs inputs on a power-of-two grid", remedy="set grid_bits"
+        )
+    if set(form.exponents) != set(network.weights):
+        raise NetworkError("format", "exponents must name exactly the graph's parameters")
+    for name, array in network.weights.items():
+        exponents = form.exponents[name]
+        if len(exponents) != array.shape[0] or not all(-32 <= k <= 32 for k in exponents):
+            raise NetworkError(name, f"needs {array.shape[0]} exponents in [-32, 32]", got=exponents[:8])
+        mantissas = mantissa(array, exponents)
+        limit = LARGEST_MANTISSA if name.endswith(".weight") else 2**24
+        if (mantissas != np.round(mantissas)).any() or (np.abs(mantissas) > limit).any():
+            raise NetworkError(
+                name, f"values must be whole multiples of 2**-k below {limit + 1} in size", remedy="quantize again"
+            )
+
+
+def mantissa(array: Array, exponents: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Values in units of their channel's grid, array * 2**k, k along the first axis."""
+    scale = np.exp2(np.asarray(exponents, dtype=np.float64))
+    scaled: npt.NDArray[np.float64] = array.astype(np.float64) * scale.reshape(-1, *(1,) * (array.ndim - 1))
+    return scaled
