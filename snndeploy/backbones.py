@@ -107,9 +107,7 @@ def resnet18(shape: Shape, classes: int, lif: Lif | None = None) -> Graph:
 
     Source: BCNAS-SNN, section 5.1.
     """
-    return _resnet(
-        shape, classes, stem=64, widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), lif=lif or Lif()
-    )
+    return _resnet(shape, classes, stem=64, widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), lif=lif or Lif())
 
 
 def resnet18_plain(shape: Shape, classes: int, lif: Lif | None = None) -> Graph:
@@ -157,5 +155,7 @@ def backbone(name: str, shape: Shape, classes: int) -> Graph:
         ConfigError: There is none; the message lists those there are.
     """
     if name not in BACKBONES:
-        raise ConfigError(f"backbone {name!r}", "is not known", remedy=f"choose one of {', '.join(BACKBONES)}")
+        raise ConfigError(
+            f"backbone {name!r}", "is not known", remedy=f"choose one of {', '.join(BACKBONES)}"
+        )
     return BACKBONES[name](shape, classes)

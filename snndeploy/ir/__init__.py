@@ -1,4 +1,4 @@
-"""The graph and everything computed from it: shapes, loops, fan-out, timing, folding, number formats, files."""
+"""The graph and what is computed from it: shapes, loops, fan-out, timing, folding, formats, files."""
 
 from snndeploy.ir.backward import (
     BackwardConnection,
@@ -7,6 +7,9 @@ from snndeploy.ir.backward import (
     possible_connections,
     with_backward,
 )
+from snndeploy.ir.certificate import Certificate, certify
+from snndeploy.ir.files import fingerprint, load, save
+from snndeploy.ir.fold import fold
 from snndeploy.ir.graph import Edge, Graph
 from snndeploy.ir.loops import Component, components
 from snndeploy.ir.network import (
@@ -35,12 +38,17 @@ from snndeploy.ir.ops import (
     Upsample,
 )
 from snndeploy.ir.populations import Synapse, arrivals, is_population, populations, synapses, upstream
+from snndeploy.ir.quantize import Quantized, quantize
 from snndeploy.ir.run import Trace, as_steps, run
+from snndeploy.ir.timing import Schedule, schedule
+from snndeploy.ir.verify import Comparison, compare
 
 __all__ = [
     "AvgPool2d",
     "BackwardConnection",
     "BatchNorm",
+    "Certificate",
+    "Comparison",
     "Component",
     "Conv2d",
     "Dropout",
@@ -57,6 +65,8 @@ __all__ = [
     "NumberFormat",
     "Op",
     "Output",
+    "Quantized",
+    "Schedule",
     "Shape",
     "Synapse",
     "Trace",
@@ -65,15 +75,23 @@ __all__ = [
     "arrivals",
     "as_steps",
     "backward_connections",
+    "certify",
     "check_steps",
+    "compare",
     "components",
+    "fingerprint",
+    "fold",
     "is_population",
+    "load",
     "parameter_count",
     "parameter_shapes",
     "populations",
     "possible_connections",
+    "quantize",
     "require_folded",
     "run",
+    "save",
+    "schedule",
     "synapses",
     "upstream",
     "with_backward",

@@ -140,7 +140,9 @@ def _check_edges(graph: Graph) -> None:
         for end in (edge.source, edge.target):
             if end not in graph.ops:
                 raise GraphError(
-                    f"edge {edge}", f"names {end!r}, which is no op", remedy=f"the ops are {', '.join(graph.ops)}"
+                    f"edge {edge}",
+                    f"names {end!r}, which is no op",
+                    remedy=f"the ops are {', '.join(graph.ops)}",
                 )
         if isinstance(edge.delay, bool) or not isinstance(edge.delay, int):
             raise GraphError(f"edge {edge}", "delay must be a whole number", got=repr(edge.delay))
@@ -160,7 +162,10 @@ def _check_ends(graph: Graph) -> None:
         found = [name for name, op in graph.ops.items() if isinstance(op, kind)]
         if len(found) != 1:
             raise GraphError(
-                "graph", f"needs exactly one {kind.__name__}", got=", ".join(found) or "none", remedy="add or drop one"
+                "graph",
+                f"needs exactly one {kind.__name__}",
+                got=", ".join(found) or "none",
+                remedy="add or drop one",
             )
     for name, op in graph.ops.items():
         if isinstance(op, Input) and graph.incoming[name]:
@@ -178,7 +183,9 @@ def _order(graph: Graph) -> tuple[str, ...]:
     except CycleError as error:
         loop = " -> ".join(reversed(error.args[1]))
         raise GraphError(
-            f"cycle {loop}", "a cycle needs at least one delayed edge", remedy="give the backward edge delay >= 1"
+            f"cycle {loop}",
+            "a cycle needs at least one delayed edge",
+            remedy="give the backward edge delay >= 1",
         ) from None
     names: list[str] = []
     ready: list[tuple[int, str]] = []

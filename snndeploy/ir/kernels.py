@@ -1,6 +1,6 @@
 """What each op computes, in plain NumPy: the arithmetic every back end is compared with.
 
-Arrays are (batch, channels, height, width) or (batch, features). The dtype of the input decides the precision.
+Arrays are (batch, channels, height, width) or (batch, features); the input's dtype is the precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from snndeploy.ir.ops import (
     Upsample,
 )
 
-Values: TypeAlias = npt.NDArray[np.floating[Any]]
+Values: TypeAlias = npt.NDArray[Any]
+"""Of float32 or float64."""
 
 
 def apply(name: str, op: Op, x: Values, weights: Mapping[str, npt.NDArray[Any]]) -> Values:
@@ -49,10 +50,12 @@ def apply(name: str, op: Op, x: Values, weights: Mapping[str, npt.NDArray[Any]])
             scale = own["weight"] / np.sqrt(own["running_var"] + x.dtype.type(op.epsilon))
             shift = own["bias"] - own["running_mean"] * scale
             axes = (1, -1, *(1,) * (x.ndim - 2))
-            return x * scale.reshape(axes) + shift.reshape(axes)
+            normalised: Values = x * scale.reshape(axes) + shift.reshape(axes)
+            return normalised
         case AvgPool2d():
             windows = _windows(x, op.kernel, op.stride)
-            return windows.sum(axis=(-2, -1)) / x.dtype.type(op.kernel[0] * op.kernel[1])
+            mean: Values = windows.sum(axis=(-2, -1)) / x.dtype.type(op.kernel[0] * op.kernel[1])
+            return mean
         case Upsample():
             maps = x if x.ndim == 4 else x[:, :, None, None]
             rows = np.arange(op.size[0]) * maps.shape[2] // op.size[0]
@@ -81,8 +84,9 @@ def conv2d(x: Values, weight: Values, op: Conv2d) -> Values:
 
 
 def _windows(x: Values, kernel: tuple[int, int], stride: tuple[int, int]) -> Values:
-    view = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
-    return view[:, :, :: stride[0], :: stride[1]]
+    view = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))  # type: ignore[call-overload]
+    strided: Values = view[:, :, :: stride[0], :: stride[1]]
+    return strided
 
 
 def _add_bias(y: Values, own: Mapping[str, Values]) -> Values:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,9 @@ class InputSpec:
             raise NetworkError("input", "kind must be 'image' or 'frames'", got=repr(self.kind))
         numbers = (self.divisor, self.low, self.high, *self.mean, *self.std)
         if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-            raise NetworkError("input", "divisor, mean, std, low and high must be finite numbers", got=numbers)
+            raise NetworkError(
+                "input", "divisor, mean, std, low and high must be finite numbers", got=numbers
+            )
         if self.divisor <= 0 or any(s <= 0 for s in self.std):
             raise NetworkError("input", "divisor and std must be positive", got=(self.divisor, *self.std))
         if len(self.mean) != len(self.std):
@@ -133,7 +135,7 @@ class Network:
     """
 
     graph: Graph
-    weights: Mapping[str, npt.NDArray[np.generic]]
+    weights: Mapping[str, npt.NDArray[Any]]
     steps: int
     readout: int = 0
     input: InputSpec = field(default_factory=InputSpec)
@@ -173,9 +175,7 @@ def op_parameters(op: Op) -> dict[str, Shape]:
     """Shape of each parameter of an op, by its short name."""
     match op:
         case Conv2d():
-            shapes: dict[str, Shape] = {
-                "weight": (op.out_channels, op.in_channels // op.groups, *op.kernel)
-            }
+            shapes: dict[str, Shape] = {"weight": (op.out_channels, op.in_channels // op.groups, *op.kernel)}
             return shapes | ({"bias": (op.out_channels,)} if op.bias else {})
         case Linear():
             shapes = {"weight": (op.out_features, op.in_features)}
@@ -249,17 +249,19 @@ def _check_exact(network: Network, form: Exact) -> None:
         raise NetworkError("format", "exponents must name exactly the graph's parameters")
     for name, array in network.weights.items():
         exponents = form.exponents[name]
-        if len(exponents) != array.shape[0] or not all(-32 <= k <= 32 for k in exponents):
-            raise NetworkError(name, f"needs {array.shape[0]} exponents in [-32, 32]", got=exponents[:8])
+        if len(exponents) != array.shape[0] or not all(-64 <= k <= 64 for k in exponents):
+            raise NetworkError(name, f"needs {array.shape[0]} exponents in [-64, 64]", got=exponents[:8])
         mantissas = mantissa(array, exponents)
         limit = LARGEST_MANTISSA if name.endswith(".weight") else 2**24
         if (mantissas != np.round(mantissas)).any() or (np.abs(mantissas) > limit).any():
             raise NetworkError(
-                name, f"values must be whole multiples of 2**-k below {limit + 1} in size", remedy="quantize again"
+                name,
+                f"values must be whole multiples of 2**-k below {limit + 1} in size",
+                remedy="quantize again",
             )
 
 
-def mantissa(array: Array, exponents: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def mantissa(array: npt.NDArray[Any], exponents: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Values in units of their channel's grid, array * 2**k, k along the first axis."""
     scale = np.exp2(np.asarray(exponents, dtype=np.float64))
     scaled: npt.NDArray[np.float64] = array.astype(np.float64) * scale.reshape(-1, *(1,) * (array.ndim - 1))

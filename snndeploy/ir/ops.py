@@ -5,7 +5,6 @@ Shapes are written without time and batch: a map is (channels, height, width), a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,8 +36,8 @@ def _check_bool(kind: str, name: str, value: object) -> None:
 
 
 def _check_real(kind: str, name: str, value: object, low: float, high: float) -> None:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no interval
         raise GraphError(kind, f"{name} must lie in [{low:g}, {high:g}]", got=repr(value))
 
 
@@ -190,9 +189,7 @@ class Output:
     """Where the logits are read: the mean over the readout window of what arrives, (classes,)."""
 
 
-Op: TypeAlias = (
-    Input | Conv2d | Linear | BatchNorm | Lif | AvgPool2d | Upsample | Flatten | Dropout | Output
-)
+Op: TypeAlias = Input | Conv2d | Linear | BatchNorm | Lif | AvgPool2d | Upsample | Flatten | Dropout | Output
 TrainingOnly: TypeAlias = BatchNorm | Dropout
 Population: TypeAlias = Input | Lif | Output
 """Ops that hold neurons or stand for the outside: on a chip each updates at its own machine steps."""

@@ -83,7 +83,9 @@ def run(
         spikes={n: np.concatenate([c.spikes[n] for c in chunks], axis=1) for n in network.graph.ports},
         readout_sum=readout_sum,
         logits=readout_sum / dtype(network.readout),
-        potentials={n: np.concatenate([c.potentials[n] for c in chunks], axis=1) for n in chunks[0].potentials},
+        potentials={
+            n: np.concatenate([c.potentials[n] for c in chunks], axis=1) for n in chunks[0].potentials
+        },
     )
 
 
@@ -116,9 +118,7 @@ def _run_chunk(network: Network, x: Values, potentials: bool) -> Trace:
     )
 
 
-def _entering(
-    network: Network, name: str, history: Mapping[str, list[Values]], t: int, x: Values
-) -> Values:
+def _entering(network: Network, name: str, history: Mapping[str, list[Values]], t: int, x: Values) -> Values:
     """x_n(t): the sum over the edges into an op, in their order; a source is zero before the first step."""
     total: Values | None = None
     for edge in network.graph.incoming[name]:

@@ -61,7 +61,10 @@ def output_shape(name: str, op: Op, shape: Shape) -> Shape:
         case Output():
             if len(shape) != 1:
                 raise GraphError(
-                    name, "Output takes (classes,)", got=shape, remedy="end the network with Flatten and Linear"
+                    name,
+                    "Output takes (classes,)",
+                    got=shape,
+                    remedy="end the network with Flatten and Linear",
                 )
             return shape
         case Lif() | Dropout():

@@ -103,9 +103,7 @@ def waits(edges: tuple[Synapse, ...], start: Mapping[str, int], interval: int) -
     Values of logical step 0 arrive at `start[source] + 1`. They must not arrive before the target's previous
     update is over, that is before `start[target] + (delay - 1) * interval + 1`.
     """
-    held = {
-        s: start[s.target] + (s.delay - 1) * interval + 1 - (start[s.source] + 1) for s in edges
-    }
+    held = {s: start[s.target] + (s.delay - 1) * interval + 1 - (start[s.source] + 1) for s in edges}
     return {s: wait for s, wait in held.items() if wait > 0}
 
 
