@@ -233,7 +233,7 @@ def structures(draw: st.DrawFn, most_layers: int = 4) -> Structure:
         groups=st.sampled_from([1, 1, 2]),
         pool=st.booleans(),
     )
-    steps = draw(st.sampled_from([1, 2, 3, 3, 4, 4, 5, 6, 7, 8]))
+    steps = draw(st.sampled_from([4, 1, 8, 2, 3, 5, 6, 7, 8]))
     base = Structure(
         shape=(draw(st.integers(1, 2)), draw(st.integers(4, 8)), draw(st.integers(4, 8))),
         layers=tuple(draw(st.lists(layer, min_size=1, max_size=most_layers))),

@@ -6,9 +6,11 @@ import heapq
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
+from typing import get_args
 
 from snndeploy.errors import GraphError
 from snndeploy.ir.ops import BatchNorm, Dropout, Input, Lif, Op, Output, Shape
@@ -55,7 +57,7 @@ class Graph:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "edges", tuple(self.edges))
-        _check_names(self)
+        _check_ops(self)
         _check_edges(self)
         _check_ends(self)
         _ = self.order
@@ -125,29 +127,43 @@ class Graph:
         return tuple(n for n in self.order if isinstance(self.ops[n], (BatchNorm, Dropout)))
 
 
-def _check_names(graph: Graph) -> None:
-    for name in graph.ops:
+def _check_ops(graph: Graph) -> None:
+    for name, op in graph.ops.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise GraphError(
                 f"op {name!r}",
                 "a name must be 1 to 100 letters, digits, '_', '.' or '-', the first a letter or digit",
                 remedy="rename it",
             )
+        if not isinstance(op, get_args(Op)):
+            raise GraphError(
+                name,
+                "must be one of the ops",
+                got=repr(op),
+                remedy=f"known are {', '.join(kind.__name__ for kind in get_args(Op))}",
+            )
 
 
 def _check_edges(graph: Graph) -> None:
     for edge in graph.edges:
+        if not isinstance(edge, Edge):
+            raise GraphError("edges", "each must be an Edge", got=repr(edge), remedy="use Edge(source, target)")
         for end in (edge.source, edge.target):
             if end not in graph.ops:
+                close = get_close_matches(str(end), graph.ops, n=3)
                 raise GraphError(
                     f"edge {edge}",
                     f"names {end!r}, which is no op",
-                    remedy=f"the ops are {', '.join(graph.ops)}",
+                    remedy=f"did you mean {' or '.join(close)}?" if close else "add the op or drop the edge",
                 )
-        if isinstance(edge.delay, bool) or not isinstance(edge.delay, int):
-            raise GraphError(f"edge {edge}", "delay must be a whole number", got=repr(edge.delay))
-        if not 0 <= edge.delay <= _LONGEST_DELAY:
-            raise GraphError(f"edge {edge}", f"delay must lie in [0, {_LONGEST_DELAY}]", got=edge.delay)
+        whole = isinstance(edge.delay, int) and not isinstance(edge.delay, bool)
+        if not whole or not 0 <= edge.delay <= _LONGEST_DELAY:
+            raise GraphError(
+                f"edge {edge}",
+                f"delay must be a whole number in [0, {_LONGEST_DELAY}]",
+                got=repr(edge.delay),
+                remedy="give it in logical time steps",
+            )
         if edge.delay and not isinstance(graph.ops[edge.source], (Lif, Input)):
             raise GraphError(
                 f"edge {edge}",
@@ -169,21 +185,24 @@ def _check_ends(graph: Graph) -> None:
             )
     for name, op in graph.ops.items():
         if isinstance(op, Input) and graph.incoming[name]:
-            raise GraphError(name, "nothing may enter the Input", got=str(graph.incoming[name][0]))
+            raise GraphError(
+                name, "nothing may enter the Input", got=str(graph.incoming[name][0]), remedy="drop that edge"
+            )
         if isinstance(op, Output) and graph.outgoing[name]:
-            raise GraphError(name, "nothing may leave the Output", got=str(graph.outgoing[name][0]))
+            raise GraphError(
+                name, "nothing may leave the Output", got=str(graph.outgoing[name][0]), remedy="drop that edge"
+            )
 
 
 def _order(graph: Graph) -> tuple[str, ...]:
     place = {name: index for index, name in enumerate(graph.ops)}
-    before = {name: {e.source for e in graph.incoming[name] if e.delay == 0} for name in graph.ops}
+    before = {name: [e.source for e in graph.incoming[name] if e.delay == 0] for name in graph.ops}
     sorter = TopologicalSorter(before)
     try:
         sorter.prepare()
     except CycleError as error:
-        loop = " -> ".join(reversed(error.args[1]))
         raise GraphError(
-            f"cycle {loop}",
+            f"cycle {' -> '.join(error.args[1])}",
             "a cycle needs at least one delayed edge",
             remedy="give the backward edge delay >= 1",
         ) from None
@@ -220,21 +239,34 @@ def _check_reach(graph: Graph) -> None:
 
 
 def _shapes(graph: Graph) -> dict[str, Shape]:
-    """Spreads shapes from the Input along all edges, then checks that edges into one op agree."""
-    start = graph.input
-    shapes = {start: output_shape(start, graph.ops[start], ())}
-    waiting = [start]
-    for source in waiting:  # grows while it is read: breadth first
-        for edge in graph.outgoing[source]:
-            if edge.target not in shapes:
-                shapes[edge.target] = output_shape(edge.target, graph.ops[edge.target], shapes[source])
-                waiting.append(edge.target)
-    for name, edges in graph.incoming.items():
-        if len({shapes[e.source] for e in edges}) > 1:
-            raise GraphError(
-                name,
-                "edges into one op are summed, so their shapes must be equal",
-                got=", ".join(f"{e.source} gives {shapes[e.source]}" for e in edges),
-                remedy="put a Conv2d, Upsample or Linear on one of them",
-            )
+    """Spreads shapes from the Input along all edges, each op after those it depends on in one time step.
+
+    So a sum whose shapes disagree is named itself, and not an op further on that cannot take the result.
+    """
+    place = {name: index for index, name in enumerate(graph.order)}
+    shapes: dict[str, Shape] = {}
+    waiting = [(place[graph.input], graph.input)]
+    seen = {graph.input}
+    while waiting:
+        _, name = heapq.heappop(waiting)
+        shapes[name] = output_shape(name, graph.ops[name], _entering(graph, name, shapes))
+        for edge in graph.outgoing[name]:
+            if edge.target not in seen:
+                seen.add(edge.target)
+                heapq.heappush(waiting, (place[edge.target], edge.target))
+    for name in graph.order:
+        _entering(graph, name, shapes)
     return shapes
+
+
+def _entering(graph: Graph, name: str, shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of what enters an op, as far as its sources' shapes are known; () for the Input."""
+    known = [edge for edge in graph.incoming[name] if edge.source in shapes]
+    if len({shapes[edge.source] for edge in known}) > 1:
+        raise GraphError(
+            name,
+            "edges into one op are summed, so their shapes must be equal",
+            got=", ".join(f"{edge.source} gives {shapes[edge.source]}" for edge in known),
+            remedy="put a Conv2d, Upsample or Linear on one of them",
+        )
+    return shapes[known[0].source] if known else ()

@@ -16,6 +16,7 @@ Shape: TypeAlias = tuple[int, ...]
 Size: TypeAlias = tuple[int, int]
 
 _LARGEST = 2**31 - 1  # of any dimension; beyond it a file is damaged rather than large
+_LOWEST_THRESHOLD = float(np.float32(1e-6))  # itself a float32, so that a rounded threshold is allowed again
 
 
 def _check_int(kind: str, name: str, value: object, low: int = 1) -> None:
@@ -43,7 +44,12 @@ def _check_real(kind: str, name: str, value: object, low: float, high: float) ->
 
 def _round_to_float32(op: object, name: str) -> None:
     """Makes a constant the same number in every back end, whatever precision it computes in."""
-    object.__setattr__(op, name, float(np.float32(getattr(op, name))))
+    object.__setattr__(op, name, float(np.float32(getattr(op, name))) + 0.0)  # of two zeros the positive one
+
+
+def _make_float(op: object, name: str) -> None:
+    """Equal ops are written alike: 1 and 1.0 would be two fingerprints."""
+    object.__setattr__(op, name, float(getattr(op, name)) + 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +130,7 @@ class BatchNorm:
     def __post_init__(self) -> None:
         _check_int("BatchNorm", "channels", self.channels)
         _check_real("BatchNorm", "epsilon", self.epsilon, 1e-12, 1.0)
+        _make_float(self, "epsilon")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +146,7 @@ class Lif:
 
     def __post_init__(self) -> None:
         _check_real("Lif", "tau", self.tau, 0.0, 1.0)
-        _check_real("Lif", "threshold", self.threshold, 1e-6, 1e6)
+        _check_real("Lif", "threshold", self.threshold, _LOWEST_THRESHOLD, 1e6)
         _round_to_float32(self, "tau")
         _round_to_float32(self, "threshold")
 
@@ -182,6 +189,7 @@ class Dropout:
 
     def __post_init__(self) -> None:
         _check_real("Dropout", "probability", self.probability, 0.0, 0.99)
+        _make_float(self, "probability")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snndeploy.errors import QuantizeError
-from snndeploy.ir.certificate import Certificate, certify
+from snndeploy.ir.certificate import SIGNIFICAND_BITS, Certificate, certify
 from snndeploy.ir.network import LARGEST_MANTISSA, Exact, Network, require_folded
 from snndeploy.ir.ops import AvgPool2d, Conv2d, Linear
 from snndeploy.ir.populations import upstream
@@ -147,12 +147,18 @@ def _rounded(
         if f"{name}.bias" in network.weights:
             bias = network.weights[f"{name}.bias"].astype(np.float64)
             lost = (weight - rounded) * _per_input(moments[name].mean, weight)
-            finer = k + _product_grid(network, name) + bias_bits[name]
-            shifted = np.round((bias + lost.sum(axis=tuple(range(1, lost.ndim)))) * np.exp2(finer))
-            weights[f"{name}.bias"] = shifted / np.exp2(finer)
+            corrected = bias + lost.sum(axis=tuple(range(1, lost.ndim)))
+            finer = np.minimum(k + _product_grid(network, name) + bias_bits[name], _finest_grid(corrected))
+            weights[f"{name}.bias"] = np.round(corrected * np.exp2(finer)) / np.exp2(finer)
             grids[f"{name}.bias"] = tuple(int(e) for e in finer)
             _record(f"{name}.bias", bias, weights[f"{name}.bias"], finer, 0, roundings)
     return replace(network, weights=weights, format=Exact(grids)), tuple(roundings)
+
+
+def _finest_grid(bias: Wide) -> npt.NDArray[np.int64]:
+    """The finest grid on which each bias is exact in float32."""
+    size = np.where(bias == 0, 1.0, np.abs(bias))
+    return (SIGNIFICAND_BITS - 1 - np.floor(np.log2(size))).astype(np.int64)
 
 
 def _record(

@@ -48,7 +48,12 @@ def output_shape(name: str, op: Op, shape: Shape) -> Shape:
             return (op.out_features,)
         case BatchNorm():
             if shape[0] != op.channels:
-                raise GraphError(name, f"BatchNorm takes {op.channels} channels", got=shape[0])
+                raise GraphError(
+                    name,
+                    f"BatchNorm takes {op.channels} channels",
+                    got=shape[0],
+                    remedy="change its channels or what feeds it",
+                )
             return shape
         case AvgPool2d():
             _need_map(name, op, shape)
@@ -76,7 +81,12 @@ def output_shape(name: str, op: Op, shape: Shape) -> Shape:
 def _conv_shape(name: str, op: Conv2d, shape: Shape) -> Shape:
     _need_map(name, op, shape)
     if shape[0] != op.in_channels:
-        raise GraphError(name, f"Conv2d takes {op.in_channels} channels", got=shape[0])
+        raise GraphError(
+            name,
+            f"Conv2d takes {op.in_channels} channels",
+            got=shape[0],
+            remedy="change its in_channels or what feeds it",
+        )
     size = (
         _windows(name, shape[axis + 1], op.kernel[axis], op.stride[axis], op.padding[axis]) for axis in (0, 1)
     )

@@ -1,0 +1,154 @@
+"""Generated networks in the exact format give the same bits on every back end.
+
+Each network comes from `tests.strategies`: every layer fires at 2 to 60 %, and cutting any of its backward
+connections changes spikes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from snndeploy import nn
+from snndeploy.errors import TargetError
+from snndeploy.export import lava as lava_export
+from snndeploy.export import onnx as onnx_export
+from snndeploy.ir import Network, Trace, backward_connections, certify, compare, run
+from snndeploy.targets import lava
+from snndeploy.targets.onnx_runtime import OnnxNetwork
+from tests.strategies import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Case,
+    Layer,
+    Structure,
+    cases,
+    firing_rates,
+    realise,
+    structures,
+)
+
+EXAMPLES = 100
+seen: set[str] = set()  # features of the networks that were compared
+
+
+_CHAIN = Structure(
+    shape=(1, 8, 8),
+    layers=tuple(Layer("chain", 4) for _ in range(4)),
+    hidden=(8,),
+    backward=(),
+    steps=8,
+    readout=3,
+    frames=True,
+    seed=0,
+)
+OVERLAPPING = replace(_CHAIN, backward=((2, 0, 1), (3, 1, 2), (3, 0, 1)))
+"""input -> 0 -> 1 -> 2 -> 3 -> fully connected 4, with 2 -> 0, 3 -> 1 (delay 2) and 3 -> 0."""
+FROM_HIDDEN = replace(_CHAIN, backward=((4, 1, 1), (4, 4, 2)), steps=3, frames=False)
+"""The same chain with 4 -> 1, from a vector to a map, and 4 -> 4 with delay 2."""
+
+
+def features(structure: Structure, network: Network) -> set[str]:
+    """What a generated network has that the contract must hold for."""
+    found = {f"T={network.steps}", "frames" if structure.frames else "image"}
+    for layer in structure.layers:
+        found |= {layer.kind, f"stride {layer.stride}", f"groups {layer.groups}"}
+        found |= {"pool"} if layer.pool else set()
+    connections = backward_connections(network.graph)
+    for c in connections:
+        found |= {f"BC over {min(c.source - c.target, 2)}", f"BC delay {c.delay}"}
+    found |= {f"{min(len(connections), 2)} BCs"}
+    for a, b in itertools.combinations(connections, 2):
+        if a.target == b.target:
+            found.add("two BCs into one port")
+        if a.target < b.target <= a.source < b.source:
+            found.add("overlapping BCs")
+    fully_connected = {
+        p for p, name in enumerate(network.graph.ports) if len(network.graph.shapes[name]) == 1
+    }
+    if any(c.source in fully_connected and c.target not in fully_connected for c in connections):
+        found.add("BC from a fully connected port")
+    return found
+
+
+def assert_same(network: Network, x: npt.NDArray[np.float32], found: Trace, backend: str) -> None:
+    """A back end's spikes and readout sums are those of the interpreter, bit for bit."""
+    expected = run(network, x)
+    assert set(found.spikes) == set(expected.spikes)
+    for name, spikes in expected.spikes.items():
+        assert found.spikes[name].dtype == bool
+        assert np.array_equal(found.spikes[name], spikes), f"{backend}: {name}"
+    assert np.array_equal(found.readout_sum, expected.readout_sum), backend
+    assert compare(network, x, expected, found, backend).passed
+
+
+@settings(max_examples=EXAMPLES)
+@given(structure=structures())
+@example(structure=OVERLAPPING)
+@example(structure=FROM_HIDDEN)
+def test_in_process_back_ends(structure: Structure) -> None:
+    """Interpreter in float32 and float64, PyTorch and both ONNX forms agree."""
+    torch.set_num_threads(1)
+    case = realise(structure)
+    network, x = case.network, case.x
+    assert certify(network).holds
+    assert all(LOWEST_RATE <= rate <= HIGHEST_RATE for rate in firing_rates(network, x).values())
+    assert_same(network, x, run(network, x, dtype=np.float64), "float64")
+    assert_same(network, x, nn.run(network, x), "torch")
+    for form in ("step", "sequence"):
+        model = onnx_export.lower(network, form).SerializeToString()
+        assert_same(network, x, OnnxNetwork(onnx_export.expose_spikes(model)).run(x), form)
+    seen.update(features(structure, network))
+
+
+def test_generated_networks_cover_the_contract() -> None:
+    """The networks above had every feature that the promise is made for."""
+    if not seen:
+        pytest.skip("runs after test_in_process_back_ends, which was not selected")
+    wanted = {f"T={t}" for t in range(1, 9)} | {f"BC over {span}" for span in range(3)}
+    wanted |= {"chain", "residual", "projection", "stride 2", "pool", "groups 2", "image", "frames"}
+    wanted |= {"BC delay 1", "BC delay 2", "0 BCs", "1 BCs", "2 BCs", "two BCs into one port"}
+    wanted |= {"overlapping BCs", "BC from a fully connected port"}
+    assert wanted <= seen, wanted - seen
+
+
+@settings(max_examples=30)
+@given(case=cases())
+def test_float_networks_differ_only_by_rounding(case: Case) -> None:
+    """PyTorch and both ONNX forms of a float32 network flip spikes only within the rounding bound."""
+    torch.set_num_threads(1)
+    network, x = case.original, case.x
+    expected = run(network, x)
+    assert compare(network, x, expected, run(network, x, dtype=np.float64), "float64").passed
+    assert compare(network, x, expected, nn.run(network, x), "torch").passed
+    for form in ("step", "sequence"):
+        model = onnx_export.lower(network, form).SerializeToString()
+        found = OnnxNetwork(onnx_export.expose_spikes(model)).run(x)
+        comparison = compare(network, x, expected, found, form)
+        assert comparison.passed, comparison.defects
+
+
+@pytest.mark.lava
+@settings(max_examples=4, suppress_health_check=list(HealthCheck))
+@given(drawn=st.lists(structures(3), min_size=4, max_size=4))
+def test_lava(drawn: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Lava agrees, several networks in one child process, samples streamed back to back."""
+    try:
+        lava.find_interpreter()
+    except TargetError as error:
+        pytest.skip(str(error))
+    folder: Path = tmp_path_factory.mktemp("bundles")
+    made = [realise(structure) for structure in drawn]
+    bundles = [
+        lava_export.export(case.network, folder / str(index), case.x) for index, case in enumerate(made)
+    ]
+    for case, simulation in zip(made, lava.simulate(bundles), strict=True):
+        assert_same(case.network, case.x, simulation.trace, "lava")
