@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+_LONGEST = 400  # characters of an offending value that a message shows
+
 
 class SnnDeployError(ValueError):
     """An input broke a rule of the toolchain.
@@ -20,10 +25,15 @@ class SnnDeployError(ValueError):
         self.remedy = remedy
         message = f"{where}: {rule}"
         if got is not None:
-            message += f", got {got}"
+            text = str(got)
+            message += f", got {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}"
         if remedy:
             message += f"; {remedy}"
-        super().__init__(message)
+        # A name out of a file may hold half a character, which no terminal could print.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), got=self.got, remedy=self.remedy), (self.where, self.rule)
 
 
 class GraphError(SnnDeployError):

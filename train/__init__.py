@@ -1,0 +1,1 @@
+"""Training: data, losses, configuration and the loop."""

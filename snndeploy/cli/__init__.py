@@ -1,0 +1,54 @@
+"""The command line: the only place that joins the parts.
+
+Modules here import click alone at the top; everything heavy is imported inside the commands, so that
+`snndeploy --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from snndeploy import __version__
+from snndeploy.cli.demo import demo
+from snndeploy.cli.doctor import doctor
+from snndeploy.cli.energy import energy
+from snndeploy.cli.export import export
+from snndeploy.cli.inspect import inspect
+from snndeploy.cli.simulate import simulate
+from snndeploy.cli.train import train
+from snndeploy.cli.verify import verify
+from snndeploy.errors import SnnDeployError
+
+EXIT_BAD_INPUT = 2
+
+
+class _BadInput(click.ClickException):
+    """A user's mistake: one line, exit code 2, no traceback."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class _Group(click.Group):
+    """A group whose commands may raise SnnDeployError."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SnnDeployError as error:
+            raise _BadInput(str(error)) from None
+        except BrokenPipeError:  # the reader of our output went away, as `head` does
+            sys.stderr.close()
+            return ctx.exit(0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="snndeploy")
+def main() -> None:
+    """Spiking neural networks from training to stateful ONNX, Lava and an energy estimate."""
+
+
+for _command in (demo, train, export, simulate, verify, energy, inspect, doctor):
+    main.add_command(_command)

@@ -11,11 +11,11 @@ from snndeploy.ir.certificate import Certificate, certify
 from snndeploy.ir.files import fingerprint, load, save
 from snndeploy.ir.fold import fold
 from snndeploy.ir.graph import Edge, Graph
+from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.loops import Component, components
 from snndeploy.ir.network import (
     Exact,
     Float32,
-    InputSpec,
     Network,
     NumberFormat,
     check_steps,

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from snndeploy.errors import FileFormatError
 from snndeploy.ir.graph import Edge, Graph
-from snndeploy.ir.network import Exact, Float32, InputSpec, Network, NumberFormat
+from snndeploy.ir.inputs import InputSpec
+from snndeploy.ir.network import Exact, Float32, Network, NumberFormat
 from snndeploy.ir.ops import (
     AvgPool2d,
     BatchNorm,

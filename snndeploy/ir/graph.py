@@ -147,7 +147,9 @@ def _check_ops(graph: Graph) -> None:
 def _check_edges(graph: Graph) -> None:
     for edge in graph.edges:
         if not isinstance(edge, Edge):
-            raise GraphError("edges", "each must be an Edge", got=repr(edge), remedy="use Edge(source, target)")
+            raise GraphError(
+                "edges", "each must be an Edge", got=repr(edge), remedy="use Edge(source, target)"
+            )
         for end in (edge.source, edge.target):
             if end not in graph.ops:
                 close = get_close_matches(str(end), graph.ops, n=3)
@@ -190,7 +192,10 @@ def _check_ends(graph: Graph) -> None:
             )
         if isinstance(op, Output) and graph.outgoing[name]:
             raise GraphError(
-                name, "nothing may leave the Output", got=str(graph.outgoing[name][0]), remedy="drop that edge"
+                name,
+                "nothing may leave the Output",
+                got=str(graph.outgoing[name][0]),
+                remedy="drop that edge",
             )
 
 

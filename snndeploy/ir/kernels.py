@@ -5,6 +5,7 @@ Arrays are (batch, channels, height, width) or (batch, features); the input's dt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -62,7 +63,7 @@ def apply(name: str, op: Op, x: Values, weights: Mapping[str, npt.NDArray[Any]])
             columns = np.arange(op.size[1]) * maps.shape[3] // op.size[1]
             return maps[:, :, rows[:, None], columns]
         case Flatten():
-            return x.reshape(x.shape[0], -1)
+            return x.reshape(x.shape[0], math.prod(x.shape[1:]))
         case Input() | Lif() | Dropout() | Output():
             return x
         case _:
@@ -75,11 +76,12 @@ def conv2d(x: Values, weight: Values, op: Conv2d) -> Values:
     padded = np.pad(x, ((0, 0), (0, 0), (vertical, vertical), (horizontal, horizontal)))
     windows = _windows(padded, op.kernel, op.stride)  # batch, in, height, width, *kernel
     batch, _, height, width = windows.shape[:4]
-    per_group = op.in_channels // op.groups
-    grouped = windows.reshape(batch, op.groups, per_group, height, width, *op.kernel)
-    patches = grouped.transpose(1, 0, 3, 4, 2, 5, 6).reshape(op.groups, batch * height * width, -1)
-    filters = weight.reshape(op.groups, op.out_channels // op.groups, -1).transpose(0, 2, 1)
-    out = (patches @ filters).reshape(op.groups, batch, height, width, -1)
+    inputs, outputs = op.in_channels // op.groups, op.out_channels // op.groups  # of one group
+    fan_in = inputs * math.prod(op.kernel)
+    grouped = windows.reshape(batch, op.groups, inputs, height, width, *op.kernel)
+    patches = grouped.transpose(1, 0, 3, 4, 2, 5, 6).reshape(op.groups, batch * height * width, fan_in)
+    filters = weight.reshape(op.groups, outputs, fan_in).transpose(0, 2, 1)
+    out = (patches @ filters).reshape(op.groups, batch, height, width, outputs)
     return np.ascontiguousarray(out.transpose(1, 0, 4, 2, 3)).reshape(batch, op.out_channels, height, width)
 
 

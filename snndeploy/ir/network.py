@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from typing_extensions import assert_never
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir.graph import Graph
+from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.ops import (
     AvgPool2d,
     BatchNorm,
@@ -30,74 +32,9 @@ from snndeploy.ir.ops import (
 )
 
 Array: TypeAlias = npt.NDArray[np.float32]
+_MOST_STEPS = 100_000
 WEIGHT_BITS = 8  # of the exact format, sign included: mantissas lie in [-127, 127]
 LARGEST_MANTISSA = 2 ** (WEIGHT_BITS - 1) - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
-    """How raw data becomes what enters the network.
-
-    Raw values are divided by `divisor`, normalised with `mean` and `std` per channel (empty: not at all),
-    rounded to multiples of 2**-grid_bits (None: not at all) and enlarged `repeat` times by repetition of
-    rows and columns. `low` and `high` bound every value after that.
-
-    kind: "image" repeats one frame at every time step (direct coding); "frames" has one frame per step.
-    """
-
-    kind: Literal["image", "frames"] = "image"
-    divisor: float = 1.0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    repeat: int = 1
-    grid_bits: int | None = None
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("image", "frames"):
-            raise NetworkError("input", "kind must be 'image' or 'frames'", got=repr(self.kind))
-        numbers = (self.divisor, self.low, self.high, *self.mean, *self.std)
-        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-            raise NetworkError(
-                "input", "divisor, mean, std, low and high must be finite numbers", got=numbers
-            )
-        if self.divisor <= 0 or any(s <= 0 for s in self.std):
-            raise NetworkError("input", "divisor and std must be positive", got=(self.divisor, *self.std))
-        if len(self.mean) != len(self.std):
-            raise NetworkError("input", "mean and std must name the same channels", got=(self.mean, self.std))
-        if not self.low <= 0.0 <= self.high:
-            raise NetworkError(
-                "input", "low <= 0 <= high must hold, as padding is zero", got=(self.low, self.high)
-            )
-        if isinstance(self.repeat, bool) or not isinstance(self.repeat, int) or not 1 <= self.repeat <= 1024:
-            raise NetworkError("input", "repeat must be a whole number in [1, 1024]", got=repr(self.repeat))
-        bits = self.grid_bits
-        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= 16):
-            raise NetworkError("input", "grid_bits must be None or lie in [0, 16]", got=repr(bits))
-
-    def prepare(self, raw: npt.NDArray[np.generic]) -> Array:
-        """Turns raw samples (..., channels, height, width) into network input of the same axes.
-
-        Raises:
-            NetworkError: A value falls outside [low, high].
-        """
-        x = np.asarray(raw, dtype=np.float64) / self.divisor
-        if self.mean:
-            per_channel = (-1, *(1,) * min(2, x.ndim - 1))
-            x = (x - np.reshape(self.mean, per_channel)) / np.reshape(self.std, per_channel)
-        if self.grid_bits is not None:
-            x = np.round(x * 2.0**self.grid_bits) / 2.0**self.grid_bits
-        if self.repeat > 1:
-            x = x.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)
-        if x.size and not (x.min() >= self.low and x.max() <= self.high):
-            raise NetworkError(
-                "input",
-                f"values must lie in [{self.low:g}, {self.high:g}] after preparation",
-                got=f"[{x.min():g}, {x.max():g}]",
-                remedy="check the raw data's range against the network's divisor, mean and std",
-            )
-        return x.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -144,12 +81,14 @@ class Network:
 
     def __post_init__(self) -> None:
         check_steps(self.graph, self.steps)
-        if self.readout == 0:
-            object.__setattr__(self, "readout", self.steps)
         if isinstance(self.readout, bool) or not isinstance(self.readout, int):
             raise NetworkError("readout", "must be a whole number of time steps", got=repr(self.readout))
+        if self.readout == 0:
+            object.__setattr__(self, "readout", self.steps)
         if not 1 <= self.readout <= self.steps:
             raise NetworkError("readout", f"must lie in [1, {self.steps}] time steps", got=self.readout)
+        _check_input(self.input, self.graph.shapes[self.graph.input])
+        object.__setattr__(self, "classes", tuple(self.classes))
         classes = self.graph.shapes[self.graph.output][0]
         if self.classes and len(self.classes) != classes:
             raise NetworkError("classes", f"must name {classes} classes or none", got=len(self.classes))
@@ -157,11 +96,15 @@ class Network:
         if isinstance(self.format, Exact):
             _check_exact(self, self.format)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return partial(Network, **{**values, "weights": dict(self.weights)}), ()
+
 
 def check_steps(graph: Graph, steps: int) -> None:
     """Raises NetworkError unless every delayed edge of the graph can act within `steps` time steps."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 100_000:
-        raise NetworkError("steps", "must be a whole number of at least 1", got=repr(steps))
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= _MOST_STEPS:
+        raise NetworkError("steps", f"must be a whole number in [1, {_MOST_STEPS}]", got=repr(steps))
     for edge in graph.edges:
         if edge.delay >= steps:
             raise NetworkError(
@@ -169,6 +112,17 @@ def check_steps(graph: Graph, steps: int) -> None:
                 f"never acts within {steps} time steps, as its delay is not below them",
                 remedy=f"use a delay of at most {steps - 1}, or more time steps",
             )
+
+
+def _check_input(spec: InputSpec, shape: Shape) -> None:
+    if len(spec.mean) not in (0, 1, shape[0]):
+        raise NetworkError("input", f"mean and std must have 1 or {shape[0]} entries", got=len(spec.mean))
+    if spec.repeat > 1 and (len(shape) != 3 or shape[1] % spec.repeat or shape[2] % spec.repeat):
+        raise NetworkError(
+            "input",
+            "repeat enlarges maps, so it must divide the height and width of the network's input",
+            got=f"repeat {spec.repeat}, shape {shape}",
+        )
 
 
 def op_parameters(op: Op) -> dict[str, Shape]:
@@ -199,11 +153,12 @@ def parameter_shapes(graph: Graph) -> dict[str, Shape]:
 
 def parameter_count(graph: Graph) -> int:
     """Number of trained values: weights and biases, without running statistics."""
-    return sum(
-        math.prod(shape)
-        for name, shape in parameter_shapes(graph).items()
-        if not name.endswith(("running_mean", "running_var"))
-    )
+    return sum(op_parameter_count(op) for op in graph.ops.values())
+
+
+def op_parameter_count(op: Op) -> int:
+    """Number of trained values of one op."""
+    return sum(math.prod(s) for name, s in op_parameters(op).items() if not name.startswith("running_"))
 
 
 def require_folded(graph: Graph, purpose: str) -> None:
@@ -229,11 +184,14 @@ def _checked_weights(network: Network) -> dict[str, Array]:
         )
     checked: dict[str, Array] = {}
     for name, shape in shapes.items():
-        array = np.array(network.weights[name], dtype=np.float32, copy=True, order="C")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no finite float32 is refused below
+            array = np.array(network.weights[name], dtype=np.float32, copy=True, order="C")
         if array.shape != shape:
             raise NetworkError(name, f"must have shape {shape}", got=array.shape)
         if not np.isfinite(array).all():
             raise NetworkError(name, "must hold finite numbers", got="NaN or infinity")
+        if name.endswith(".running_var") and (array < 0).any():
+            raise NetworkError(name, "a variance must not be negative", got=float(array.min()))
         array.flags.writeable = False
         checked[name] = array
     return checked

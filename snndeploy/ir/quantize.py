@@ -158,7 +158,8 @@ def _rounded(
 def _finest_grid(bias: Wide) -> npt.NDArray[np.int64]:
     """The finest grid on which each bias is exact in float32."""
     size = np.where(bias == 0, 1.0, np.abs(bias))
-    return (SIGNIFICAND_BITS - 1 - np.floor(np.log2(size))).astype(np.int64)
+    finest: npt.NDArray[np.int64] = (SIGNIFICAND_BITS - 1 - np.floor(np.log2(size))).astype(np.int64)
+    return finest
 
 
 def _record(

@@ -1,0 +1,1 @@
+"""The program that simulates bundles in the Lava interpreter; nothing of snndeploy imports it."""

@@ -1,0 +1,174 @@
+"""`snndeploy demo`: the whole way from digits to ONNX, Lava and joules in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from snndeploy.cli.options import json_option
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from snndeploy.ir import Comparison, Network, Schedule
+    from snndeploy.targets.energy import Energy
+
+_VERIFIED_SAMPLES = 100
+_TARGET = "paper-45nm"
+_ONNX_FILES: dict[Literal["step", "sequence"], str] = {"step": "step.onnx", "sequence": "sequence.onnx"}
+_BUNDLE = "lava"
+
+
+@click.command(epilog="Example: snndeploy demo --out runs/demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="The run folder to write.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
+)
+@json_option
+def demo(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train a small spiking ResNet on digits, deploy it everywhere, and prove that all agree.
+
+    No download: the 1 797 images come with scikit-learn. Takes a few minutes on two cores.
+    """
+    from snndeploy.cli.output import emit_json, say
+    from snndeploy.cli.train import train_and_save
+    from snndeploy.errors import QuantizeError
+    from snndeploy.ir import schedule
+    from snndeploy.train import data
+    from snndeploy.train.config import Config, override
+
+    config = Config.from_mapping(override({}, (f"seed={seed}", *overrides)))
+    trained = train_and_save(config, out)
+    if trained.exact is None:
+        raise QuantizeError("demo", "needs a network that can be certified exact", got=trained.problem)
+    say("exporting ONNX and the Lava bundle")
+    timing = schedule(trained.exact.graph)
+    source = data.load(config.data)
+    x = source.input.prepare(source.test.images[:_VERIFIED_SAMPLES])
+    deploy(trained.exact, x, out, timing)
+    comparisons = {
+        "exact": verify_exact(trained.exact, x, out),
+        "float32": verify_float(trained.float32, x),
+    }
+    result = estimate_energy(trained.exact, x, out)
+    facts = {
+        "run": str(out),
+        "seed": seed,
+        "test_accuracy": trained.accuracy,
+        "exact_test_accuracy": trained.exact_accuracy,
+        "schedule": timing.name,
+        "initiation_interval": timing.initiation_interval,
+        "machine_steps": timing.machine_steps(trained.exact.steps),
+        "verify": write_comparisons(comparisons, out),
+        "energy": result.to_json(),
+    }
+    if as_json:
+        emit_json(facts)
+    else:
+        click.echo(as_text(facts, comparisons, result))
+    if not all(c.passed for group in comparisons.values() for c in group):
+        raise SystemExit(1)
+
+
+def deploy(network: Network, x: npt.NDArray[Any], out: Path, timing: Schedule) -> None:
+    """Writes both ONNX forms and the Lava bundle with samples x into the run folder."""
+    from snndeploy.export import lava, onnx
+    from snndeploy.ir import fingerprint
+
+    digest = fingerprint(network)
+    for form, name in _ONNX_FILES.items():
+        onnx.export(network, out / name, form, fingerprint=digest)
+    lava.export(network, out / _BUNDLE, x, schedule=timing, fingerprint=digest)
+
+
+def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Comparison]:
+    """Compares every back end, running the files just written, with the interpreter."""
+    from snndeploy.cli.backends import run_onnx, run_torch
+    from snndeploy.cli.output import progress
+    from snndeploy.ir import compare, run
+    from snndeploy.targets import lava
+
+    found = {"torch": run_torch(network, x, 1)}
+    for form, name in _ONNX_FILES.items():
+        found[f"onnx-{form}"] = run_onnx(network, x, 1, form=form, file=out / name)
+    with progress("simulating Lava", len(x)) as report:
+        (simulation,) = lava.simulate([out / _BUNDLE], progress=lambda done, _: report(done))
+    found["lava"] = simulation.trace
+    expected = run(network, x)
+    return [compare(network, x, expected, trace, name) for name, trace in found.items()]
+
+
+def verify_float(network: Network, x: npt.NDArray[Any]) -> list[Comparison]:
+    """Compares the float32 network's back ends with the interpreter, flips explained by their margins."""
+    from snndeploy.cli.backends import BACKENDS, LAVA
+    from snndeploy.ir import compare, run
+
+    expected = run(network, x)
+    runners = {name: runner for name, runner in BACKENDS.items() if name != LAVA}
+    return [compare(network, x, expected, runner(network, x, 1), name) for name, runner in runners.items()]
+
+
+def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
+    """Estimates the energy of one inference on held-out images and writes energy.json."""
+    from snndeploy.cli.train import write_text
+    from snndeploy.ir import run
+    from snndeploy.targets.energy import count, estimate
+    from snndeploy.targets.profile import load
+
+    result = estimate(count(network, run(network, x)), load(_TARGET))
+    write_text(out / "energy.json", json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
+    return result
+
+
+def write_comparisons(comparisons: dict[str, list[Comparison]], out: Path) -> dict[str, Any]:
+    """Writes verify.json and returns what it holds."""
+    from snndeploy.cli.train import write_text
+    from snndeploy.cli.verify import as_facts
+
+    facts = {form: [as_facts(c) for c in group] for form, group in comparisons.items()}
+    write_text(out / "verify.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    return facts
+
+
+def as_text(facts: dict[str, Any], comparisons: dict[str, list[Comparison]], result: Energy) -> str:
+    """The run as two short tables."""
+    from snndeploy.cli.energy import amount
+    from snndeploy.cli.output import table
+
+    rows = [
+        [c.backend, form, c.compared, c.differing, sum(layer.unexplained for layer in c.layers), verdict(c)]
+        for form, group in comparisons.items()
+        for c in group
+    ]
+    bound = "at least " if result.bound == "lower bound" else ""
+    head = [
+        ["test accuracy, float32", f"{facts['test_accuracy']:.2%} MEASURED"],
+        ["test accuracy, exact", f"{facts['exact_test_accuracy']:.2%} MEASURED"],
+        [f"initiation interval II ({facts['schedule']})", str(facts["initiation_interval"])],
+        ["machine steps per sample", str(facts["machine_steps"])],
+        ["E_SNN per inference", f"{amount(result.e_snn_pj)} ESTIMATED, {result.profile.name}"],
+        ["with analog first layer", f"{bound}{amount(result.total_pj)} ESTIMATED, {result.profile.name}"],
+    ]
+    headers = ["back end", "format", "spikes compared", "differing", "unexplained", ""]
+    return f"{table(['result', ''], head)}\n\n{table(headers, rows)}\n\neverything is in {facts['run']}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """What a comparison means, in a few words."""
+    if not comparison.passed:
+        return f"FAILED: {comparison.defects[0]}"
+    if comparison.differing == 0:
+        return "same bits" if comparison.exact else "same spikes"
+    return "explained by rounding"

@@ -1,0 +1,122 @@
+"""What commands act on: network files, backbones by name, and samples to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snndeploy.errors import ConfigError, NetworkError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from snndeploy.ir import Graph, Network
+
+_RANDOM_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Prepared input and where it came from.
+
+    x: (batch, *shape) for images, (time, batch, *shape) for frames.
+    labels: Class of each sample, or None.
+    name: What the reports call them.
+    count: Number of samples.
+    """
+
+    x: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
+    name: str
+    count: int
+
+
+def add_backward(graph: Graph, connections: Iterable[str]) -> Graph:
+    """The graph with backward connections given as J:I or J:I:DELAY.
+
+    Raises:
+        ConfigError: A text is not of that form.
+        GraphError: The graph allows no such connection.
+    """
+    from snndeploy.ir import with_backward
+
+    for text in connections:
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not all(p.isascii() and p.isdigit() for p in parts):
+            raise ConfigError(f"backward connection {text!r}", "must have the form J:I or J:I:DELAY")
+        graph = with_backward(graph, *(int(p) for p in parts))
+    return graph
+
+
+def load_folded(path: Path) -> Network:
+    """Reads a network file and folds it if it still has training-only ops."""
+    from snndeploy.ir import fold, load
+
+    network = load(path)
+    return fold(network) if network.graph.training_only else network
+
+
+def load_samples(network: Network, data: str, count: int) -> Samples:
+    """Samples for a network, by name or from a file; see the `--data` option.
+
+    Raises:
+        ConfigError: The data are unknown.
+        NetworkError: They do not fit the network.
+    """
+    if data == "auto":
+        data = "digits" if _takes_digits(network) else "random"
+    if data == "digits":
+        return _digits(network, count)
+    if data == "random":
+        return _random(network, count)
+    if data.endswith(".npy"):
+        return _from_file(network, Path(data), count)
+    raise ConfigError(
+        f"data {data!r}", "are not known", remedy="use digits, random, auto or the path of a .npy file"
+    )
+
+
+def _takes_digits(network: Network) -> bool:
+    from snndeploy.train.data import digits
+
+    source = digits(repeat=network.input.repeat)
+    return network.input == source.input and network.graph.shapes[network.graph.input] == source.shape
+
+
+def _digits(network: Network, count: int) -> Samples:
+    from snndeploy.train.data import digits
+
+    if not _takes_digits(network):
+        raise NetworkError("data 'digits'", "do not fit the network's input", remedy="use --data random")
+    test = digits(repeat=network.input.repeat).test.take(slice(0, count))
+    return Samples(
+        network.input.prepare(test.images), test.labels, "digits (test images, split seed 0)", len(test)
+    )
+
+
+def _random(network: Network, count: int) -> Samples:
+    import numpy as np
+
+    spec, shape = network.input, network.graph.shapes[network.graph.input]
+    front = (network.steps, count) if spec.kind == "frames" else (count,)
+    x = np.random.default_rng(_RANDOM_SEED).uniform(spec.low, spec.high, (*front, *shape))
+    if spec.grid_bits is not None:
+        x = np.round(x * 2.0**spec.grid_bits) / 2.0**spec.grid_bits
+    return Samples(x.astype(np.float32), None, f"random noise (seed {_RANDOM_SEED})", count)
+
+
+def _from_file(network: Network, path: Path, count: int) -> Samples:
+    import numpy as np
+
+    from snndeploy.ir import as_steps
+
+    try:
+        raw = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise NetworkError(str(path), "cannot be read as a .npy array", got=str(error)) from None
+    frames = network.input.kind == "frames"
+    raw = raw[:, :count] if frames else raw[:count]
+    x = as_steps(network, network.input.prepare(raw)) if frames else network.input.prepare(raw)
+    return Samples(x, None, str(path), x.shape[1] if frames else x.shape[0])

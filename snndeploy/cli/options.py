@@ -1,0 +1,50 @@
+"""Options that several commands share, and the types that check their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
+)
+data_option = click.option(
+    "--data",
+    default="auto",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Samples to run: 'digits' (held-out test images), 'random' (seeded noise), a .npy file of raw "
+    "samples, or 'auto' (digits if they fit the network, else random).",
+)
+samples_option = click.option(
+    "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Number of samples at most."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of a back end."
+)
+network_argument = click.argument("network", type=click.Path(path_type=Path))
+backward_option = click.option(
+    "--backward",
+    multiple=True,
+    metavar="J:I[:DELAY]",
+    help="Add a backward connection from port J to port I; may be given several times.",
+)
+
+
+class Shape(click.ParamType[tuple[int, ...]]):
+    """CxHxW, or a number of features."""
+
+    name = "CxHxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The shape a text stands for."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split("x")
+        if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+            self.fail(f"{value!r} is not of the form 3x32x32", param, ctx)
+        return tuple(int(p) for p in parts)

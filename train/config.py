@@ -1,0 +1,286 @@
+"""The configuration of a training run: frozen values, read from TOML and written back beside the results.
+
+Every default is that of the digits demonstration, so `Config()` is its configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import tomli_w
+
+from snndeploy.backbones import BACKBONES
+from snndeploy.errors import ConfigError
+from snndeploy.ir import BackwardConnection
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The graph to train.
+
+    backbone: Its name in `snndeploy.backbones`.
+    backward: Backward connections, each "source port:target port" or "source port:target port:delay".
+    steps: Logical time steps T.
+    tau, threshold: Of every LIF neuron.
+    surrogate_width: Half of the base of the triangle surrogate.
+    """
+
+    backbone: str = "resnet8"
+    backward: tuple[str, ...] = ("4:2",)
+    steps: int = 4
+    tau: float = 0.5
+    threshold: float = 1.0
+    surrogate_width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.backbone in BACKBONES,
+            "network.backbone",
+            f"must be one of {', '.join(BACKBONES)}",
+            self.backbone,
+        )
+        _require(self.steps >= 1, "network.steps", "must be at least 1", self.steps)
+        _require(0 <= self.tau <= 1, "network.tau", "must lie in [0, 1]", self.tau)
+        _require(self.threshold > 0, "network.threshold", "must be positive", self.threshold)
+        _require(
+            self.surrogate_width > 0, "network.surrogate_width", "must be positive", self.surrogate_width
+        )
+        _ = self.connections
+
+    @property
+    def connections(self) -> tuple[BackwardConnection, ...]:
+        """The backward connections, read."""
+        return tuple(_connection(text) for text in self.backward)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to train on.
+
+    name: The data set.
+    seed: Of the split into train, validation and test.
+    repeat: How many times rows and columns of an image are repeated.
+    shift: Training images are moved by up to so many raw pixels each way, at random.
+    """
+
+    name: str = "digits"
+    seed: int = 0
+    repeat: int = 2
+    shift: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.name == "digits", "data.name", "must be digits", self.name)
+        _require(self.seed >= 0, "data.seed", "must be at least 0", self.seed)
+        _require(self.repeat >= 1, "data.repeat", "must be at least 1", self.repeat)
+        _require(self.shift >= 0, "data.shift", "must be at least 0", self.shift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How the weights are changed.
+
+    lr: Largest learning rate.
+    weight_decay: Decoupled, on all parameters.
+    clip_norm: Largest norm of the gradient; 0 leaves it as it is.
+    schedule: "cosine" falls to 0 at the end.
+    warmup_epochs: Epochs during which the learning rate grows linearly.
+    """
+
+    name: str = "adamw"
+    lr: float = 0.01
+    weight_decay: float = 0.02
+    epochs: int = 15
+    batch_size: int = 64
+    clip_norm: float = 1.0
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.name == "adamw", "optimizer.name", "must be adamw", self.name)
+        _require(self.schedule == "cosine", "optimizer.schedule", "must be cosine", self.schedule)
+        _require(self.lr > 0, "optimizer.lr", "must be positive", self.lr)
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", "must be at least 0", self.weight_decay)
+        _require(self.epochs >= 1, "optimizer.epochs", "must be at least 1", self.epochs)
+        _require(self.batch_size >= 2, "optimizer.batch_size", "must be at least 2", self.batch_size)
+        _require(self.clip_norm >= 0, "optimizer.clip_norm", "must be at least 0", self.clip_norm)
+        _require(
+            0 <= self.warmup_epochs <= self.epochs,
+            "optimizer.warmup_epochs",
+            f"must lie in [0, {self.epochs}], the number of epochs",
+            self.warmup_epochs,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised.
+
+    mse_weight: Share of the mean squared distance of the logits from 1, the regulariser of TET.
+    """
+
+    name: str = "tet"
+    mse_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.name == "tet", "loss.name", "must be tet", self.name)
+        _require(0 <= self.mse_weight <= 1, "loss.mse_weight", "must lie in [0, 1]", self.mse_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a training run.
+
+    seed: Of the initial weights, the order of the batches, augmentation and dropout.
+    threads: PyTorch's threads; a result can be repeated to the bit with the same number only.
+
+    Example:
+        >>> config = Config.from_mapping({"optimizer": {"epochs": 3}, "network": {"backward": ["6:4"]}})
+        >>> config.optimizer.epochs, config.network.connections
+        (3, (BackwardConnection(source=6, target=4, delay=1),))
+    """
+
+    seed: int = 0
+    threads: int = 2
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", "must be at least 0", self.seed)
+        _require(1 <= self.threads <= 1024, "threads", "must lie in [1, 1024]", self.threads)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
+        """Reads a configuration; what is left out keeps its default.
+
+        Raises:
+            ConfigError: A key is unknown, or a value has the wrong type or is out of range.
+        """
+        config = _read(cls, mapping, "")
+        assert isinstance(config, Config)  # noqa: S101  (for the type checker)
+        return config
+
+    @classmethod
+    def from_file(cls, path: Path, settings: Sequence[str] = ()) -> Config:
+        """Reads a TOML file, with `settings` such as "optimizer.lr=0.01" put on top.
+
+        Raises:
+            ConfigError: The file cannot be read, is no TOML, or holds no valid configuration.
+        """
+        try:
+            mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(str(path), "cannot be read as text", got=error) from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(str(path), "is not valid TOML", got=error) from error
+        return cls.from_mapping(override(mapping, settings))
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, complete."""
+        return tomli_w.dumps(dataclasses.asdict(self))
+
+
+def override(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """A copy of a configuration with single values replaced.
+
+    Args:
+        mapping: As read from TOML; left as it is.
+        settings: Each "key=value" or "section.key=value", the value as in TOML; what is no TOML is a string.
+
+    Raises:
+        ConfigError: A setting is not of that form, or its section is a value.
+
+    Example:
+        >>> override({"seed": 1}, ["optimizer.lr=0.02", "network.backward=['6:4']", "data.name=digits"])
+        {'seed': 1, 'optimizer': {'lr': 0.02}, 'network': {'backward': ['6:4']}, 'data': {'name': 'digits'}}
+    """
+    changed = _copy(mapping)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        path = [part.strip() for part in key.split(".")]
+        if not equals or not all(path):
+            raise ConfigError(f"setting {setting!r}", "must have the form section.key=value")
+        section = changed
+        for part in path[:-1]:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"setting {setting!r}", f"{part} is a value, not a section")
+        section[path[-1]] = _value(text)
+    return changed
+
+
+def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return found["value"] if len(found) == 1 else text
+
+
+def _read(kind: type[Any], mapping: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(mapping) - set(hints))
+    if unknown:
+        raise ConfigError(
+            where or "configuration", f"has no key {unknown[0]!r}", remedy=f"the keys are {', '.join(hints)}"
+        )
+    prefix = f"{where}." if where else ""
+    return kind(**{name: _converted(hints[name], value, prefix + name) for name, value in mapping.items()})
+
+
+def _converted(kind: Any, value: Any, where: str) -> Any:
+    """A value of TOML as the type a field has."""
+    if dataclasses.is_dataclass(kind):
+        _require(isinstance(value, Mapping), where, "must be a table", value)
+        return _read(kind, value, where)  # type: ignore[arg-type]
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        _require(number, where, "must be a finite number", value)
+        return float(value)
+    if kind is int:
+        _require(
+            isinstance(value, int) and not isinstance(value, bool), where, "must be a whole number", value
+        )
+        return value
+    if kind is str:
+        _require(isinstance(value, str), where, "must be a string", value)
+        return value
+    _require(
+        isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value),
+        where,
+        "must be a list of strings",
+        value,
+    )
+    return tuple(value)
+
+
+def _connection(text: str) -> BackwardConnection:
+    parts = text.split(":")
+    _require(
+        len(parts) in (2, 3) and all(part.isdecimal() and part.isascii() for part in parts),
+        "network.backward",
+        'must look like "5:2" or "5:2:1" (source port, target port, delay)',
+        text,
+    )
+    return BackwardConnection(*(int(part) for part in parts))
+
+
+def _require(holds: bool, where: str, rule: str, got: object) -> None:
+    if not holds:
+        raise ConfigError(where, rule, got=repr(got))
