@@ -52,8 +52,8 @@ def with_backward(graph: Graph, source_port: int, target_port: int, delay: int =
     source, target = ports[source_port], ports[target_port]
     stem = f"back{source_port}_{target_port}" + (f"d{delay}" if delay > 1 else "")
     branch = _branch(graph, source, target, stem)
-    if stem + ".conv" in graph.ops:
-        raise GraphError(where, "is in the graph already")
+    if taken := [name for name in branch if name in graph.ops]:
+        raise GraphError(where, "is in the graph already", got=taken[0])
     names = list(branch)
     edges = [Edge(source, names[0], delay)]
     edges += [Edge(a, b) for a, b in zip(names, [*names[1:], target], strict=True)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
-from snndeploy.errors import FileFormatError
+from snndeploy.errors import FileFormatError, GraphError
 from snndeploy.ir.graph import Edge, Graph
 from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.network import Exact, Float32, Network, NumberFormat
@@ -81,7 +81,10 @@ def _op(entry: Mapping[str, Json]) -> Op:
         raise FileFormatError(
             f"op {name!r}", f"a {kind} has the fields {sorted(allowed)}", got=_short(sorted(values))
         )
-    made: Op = _construct(_OPS[kind], values)
+    try:
+        made: Op = _construct(_OPS[kind], values)
+    except GraphError as error:  # an op does not know its name
+        raise GraphError(f"op {name!r}, a {kind}", error.rule, got=error.got, remedy=error.remedy) from None
     return made
 
 

@@ -73,7 +73,10 @@ def load(path: Path | str) -> Network:
             remedy="export or copy it again",
         )
     weights, exponents = _unpacked(path, arrays)
-    return network_from_json(parse(document, str(path)), weights, exponents)
+    try:
+        return network_from_json(parse(document, str(path)), weights, exponents)
+    except RecursionError:  # while naming a value nested almost too deeply to be read
+        raise FileFormatError(str(path), "is nested too deeply") from None
 
 
 def fingerprint(network: Network) -> str:
@@ -140,7 +143,8 @@ def _unpacked(path: Path, arrays: Arrays) -> tuple[Arrays, dict[str, tuple[int, 
             raise FileFormatError(f"{path}: {name}", "needs one int8 exponent for each output channel")
         exponents[name] = tuple(int(k) for k in grid)
         scale = np.exp2(-grid.astype(np.float64)).reshape(-1, *(1,) * (array.ndim - 1))
-        weights[name] = (array * scale).astype(np.float32)
+        with np.errstate(over="ignore"):  # a Network refuses infinities
+            weights[name] = (array * scale).astype(np.float32)
     return weights, exponents
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir.kernels import Values, apply
-from snndeploy.ir.network import Array, Network
+from snndeploy.ir.network import Array, Exact, Network
 from snndeploy.ir.ops import Lif
 
 _BATCH = 32  # samples interpreted at a time, which bounds the memory of unfolded convolutions
@@ -41,10 +41,13 @@ def as_steps(network: Network, x: npt.NDArray[Any]) -> Array:
         x: Prepared input, (batch, *shape) for images or (time, batch, *shape).
 
     Raises:
-        NetworkError: The shape does not fit the network.
+        NetworkError: The shape does not fit the network, or its format is exact and the values are out of
+            range or off the grid.
     """
     shape = network.graph.shapes[network.graph.input]
     x = np.asarray(x, dtype=np.float32)
+    if isinstance(network.format, Exact):
+        network.input.check(x)
     if network.input.kind == "image" and x.shape[1:] == shape:
         return np.broadcast_to(x, (network.steps, *x.shape))
     if x.shape[:1] + x.shape[2:] != (network.steps, *shape):
@@ -71,7 +74,7 @@ def run(
         dtype: Precision of all arithmetic.
 
     Raises:
-        NetworkError: The input's shape does not fit.
+        NetworkError: The input does not fit, see `as_steps`.
     """
     steps = as_steps(network, x)
     chunks = [
@@ -91,42 +94,56 @@ def run(
 
 def _run_chunk(network: Network, x: Values, potentials: bool) -> Trace:
     graph = network.graph
-    history: dict[str, list[Values]] = {name: [] for name in graph.ops}  # y_s(t) for all steps so far
+    spikes: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in graph.ports}
     membranes: dict[str, list[Values]] = {name: [] for name in graph.ports}
     rest: dict[str, Values] = {}  # v after the reset
     readout_sum = np.zeros((x.shape[1], *graph.shapes[graph.output]), x.dtype)
     for t in range(network.steps):
+        now: dict[str, Values] = {}  # y_n(t)
         for name in graph.order:
             op = graph.ops[name]
-            entering = x[t] if name == graph.input else _entering(network, name, history, t, x)
+            entering = x[t] if name == graph.input else _entering(network, name, now, spikes, t, x)
             if isinstance(op, Lif):
                 u = entering if t == 0 else x.dtype.type(op.tau) * rest[name] + entering
                 spike = u > x.dtype.type(op.threshold)
-                rest[name] = u * (1 - spike).astype(x.dtype)
+                rest[name] = np.where(spike, x.dtype.type(0), u)
                 if potentials:
                     membranes[name].append(u)
-                history[name].append(spike.astype(x.dtype))
+                spikes[name].append(spike)
+                now[name] = spike.astype(x.dtype)
             else:
-                history[name].append(apply(name, op, entering, network.weights))
+                now[name] = apply(name, op, entering, network.weights)
         if t >= network.steps - network.readout:
-            readout_sum = readout_sum + history[graph.output][t]
+            readout_sum = readout_sum + now[graph.output]
     return Trace(
-        spikes={name: np.stack(history[name]) > 0 for name in graph.ports},
+        spikes={name: np.stack(spikes[name]) for name in graph.ports},
         readout_sum=readout_sum,
         logits=readout_sum / x.dtype.type(network.readout),
         potentials={name: np.stack(membranes[name]) for name in graph.ports} if potentials else {},
     )
 
 
-def _entering(network: Network, name: str, history: Mapping[str, list[Values]], t: int, x: Values) -> Values:
+def _entering(
+    network: Network,
+    name: str,
+    now: Mapping[str, Values],
+    spikes: Mapping[str, list[npt.NDArray[np.bool_]]],
+    t: int,
+    x: Values,
+) -> Values:
     """x_n(t): the sum over the edges into an op, in their order; a source is zero before the first step."""
+    graph = network.graph
     total: Values | None = None
-    for edge in network.graph.incoming[name]:
-        if t < edge.delay:
-            shape = network.graph.shapes[edge.source]
-            value: Values = np.zeros((x.shape[1], *shape), x.dtype)
+    for edge in graph.incoming[name]:
+        value: Values
+        if edge.delay == 0:
+            value = now[edge.source]
+        elif t < edge.delay:
+            value = np.zeros((x.shape[1], *graph.shapes[edge.source]), x.dtype)
+        elif edge.source == graph.input:
+            value = x[t - edge.delay]
         else:
-            value = history[edge.source][t - edge.delay]
+            value = spikes[edge.source][t - edge.delay].astype(x.dtype)
         total = value if total is None else total + value
     if total is None:
         raise NetworkError(name, "has no input")

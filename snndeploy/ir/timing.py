@@ -25,7 +25,8 @@ class Schedule:
 
     name: The kind of schedule; every artefact and report names it.
     initiation_interval: Machine steps between two logical steps (II).
-    start: Machine step of each population's first update, by name.
+    start: Machine step of each population's first update, by name, in the order of execution: the Output
+        last. What leads to it through delayed edges only may update after it.
     waits: Machine steps a synapse's values are held back, so that they do not enter an earlier update.
     gap: Blank logical steps between two samples, which backward connections need to run dry.
     """
@@ -38,7 +39,8 @@ class Schedule:
 
     def machine_steps(self, steps: int) -> int:
         """Machine steps from the first input of one sample to its logits, for `steps` logical steps."""
-        return (steps - 1) * self.initiation_interval + max(self.start.values()) + 1
+        *_, output = self.start.values()
+        return (steps - 1) * self.initiation_interval + output + 1
 
     def machine_steps_per_sample(self, steps: int) -> int:
         """Machine steps between two samples that are streamed back to back."""
@@ -60,18 +62,21 @@ def schedule(graph: Graph, initiation_interval: int | None = None) -> Schedule:
         TimingError: The interval asked for is too small; the message names the cycle that needs more.
     """
     edges = synapses(graph)
-    names = populations(graph)
     smallest = smallest_interval(graph)
     interval = smallest if initiation_interval is None else initiation_interval
-    start = starts(names, edges, interval)
+    whole = isinstance(interval, int) and not isinstance(interval, bool)
+    start = starts(populations(graph), edges, interval) if whole and interval >= smallest else None
     if start is None:
         cycle = critical_cycle(graph)
+        because = (
+            f"the cycle {' -> '.join(s.source for s in cycle)} has {len(cycle)} synapses "
+            f"and a total delay of {sum(s.delay for s in cycle)}, and "
+        )
         raise TimingError(
             "schedule",
-            f"initiation interval must be at least {smallest}",
-            got=interval,
-            remedy=f"the cycle {' -> '.join(s.source for s in cycle)} has {len(cycle)} synapses "
-            f"and a total delay of {sum(s.delay for s in cycle)}",
+            f"initiation interval must be a whole number of at least {smallest}",
+            got=repr(interval),
+            remedy=(because if cycle else "") + "None stands for the smallest interval",
         )
     return Schedule(
         name="pipelined" if interval == 1 and graph.largest_delay else "scheduled",

@@ -87,8 +87,8 @@ def make_environment() -> Interpreter:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TargetError(str(folder), "cannot be written", got=error.strerror) from error
-        _run([*uv, "venv", "--python", PYTHON, str(folder)])
-        _run([*uv, "pip", "install", "--python", str(_python(folder)), REQUIREMENT])
+        _run(uv, "venv", "--python", PYTHON, str(folder))
+        _run(uv, "pip", "install", "--python", str(_python(folder)), REQUIREMENT)
         (folder / _MARKER).write_text(REQUIREMENT + "\n", encoding="utf-8")
     path = _python(folder)
     return Interpreter(path, _probe(path, f"the Lava environment {folder}"), "environment")
@@ -131,10 +131,13 @@ def _uv() -> list[str]:
     )
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+def _run(uv: list[str], *arguments: str) -> None:
+    """Runs a command of uv."""
+    done = subprocess.run([*uv, *arguments], capture_output=True, text=True, check=False)  # noqa: S603 - it is uv
     if done.returncode != 0:
-        said = " | ".join(done.stderr.strip().splitlines()[-5:])
+        said = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise TargetError(
-            "Lava environment", f"`uv {command[-4]}` failed", got=said or f"exit code {done.returncode}"
+            "Lava environment",
+            f"`uv {' '.join(arguments)}` failed",
+            got=said or f"exit code {done.returncode}",
         )

@@ -69,9 +69,10 @@ def run_group(
     reader.start()
     try:
         in_time = _wait(process.pid, reader, time.monotonic() + time_limit_seconds, poll)
+        said = tuple(lines)  # before the group is told to end, and perhaps complains
     finally:
         _end(process, reader)
-    text = tuple(line.decode(errors="replace").rstrip() for line in lines)
+    text = tuple(line.decode(errors="replace").rstrip() for line in said)
     return Ended(process.returncode if in_time else None, text)
 
 

@@ -106,7 +106,9 @@ def _layer(
     """The computation of one population; its files are numbered, as names are the user's."""
     if population["type"] == "Input":
         return Source(job["samples"], population["shape"])
-    with np.load(Path(job["bundle"], "weights.npz"), allow_pickle=False) as weights:  # reads what is asked for
+    with np.load(
+        Path(job["bundle"], "weights.npz"), allow_pickle=False
+    ) as weights:  # reads what is asked for
         synapses = Synapses(population, weights)
     results, steps = Path(job["results"]), manifest["steps"]
     if population["type"] == "Lif":
