@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from snndeploy.cli.options import json_option
+from snndeploy.cli.options import json_option, samples_option
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from snndeploy.ir import Comparison, Network, Schedule
     from snndeploy.targets.energy import Energy
 
-_VERIFIED_SAMPLES = 100
 _TARGET = "paper-45nm"
 _ONNX_FILES: dict[Literal["step", "sequence"], str] = {"step": "step.onnx", "sequence": "sequence.onnx"}
 _BUNDLE = "lava"
@@ -36,8 +35,9 @@ _BUNDLE = "lava"
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
 )
+@samples_option
 @json_option
-def demo(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> None:
+def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
     """Train a small spiking ResNet on digits, deploy it everywhere, and prove that all agree.
 
     No download: the 1 797 images come with scikit-learn. Takes a few minutes on two cores.
@@ -56,7 +56,7 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> Non
     say("exporting ONNX and the Lava bundle")
     timing = schedule(trained.exact.graph)
     source = data.load(config.data)
-    x = source.input.prepare(source.test.images[:_VERIFIED_SAMPLES])
+    x = source.input.prepare(source.test.images[:samples])
     deploy(trained.exact, x, out, timing)
     comparisons = {
         "exact": verify_exact(trained.exact, x, out),

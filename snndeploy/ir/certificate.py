@@ -34,6 +34,7 @@ from snndeploy.ir.ops import (
 
 Wide: TypeAlias = npt.NDArray[np.float64]
 SIGNIFICAND_BITS = 24  # of float32, the implicit bit included
+_SMALLEST_EXPONENT = -126  # of float32 before digits are lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Bound:
     @property
     def units(self) -> Wide:
         """Largest size in units of the grid."""
-        units: Wide = np.maximum(self.above, self.below) * np.exp2(self.grid.astype(np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):  # such a grid is refused for its range
+            units: Wide = np.maximum(self.above, self.below) * np.exp2(self.grid.astype(np.float64))
         return units
 
 
@@ -163,17 +165,21 @@ def _lif_row(name: str, op: Lif, x: Bound, steps: int) -> Row:
         return Row(name, int(x.grid.max()), 0.0, f"tau {op.tau:g} is no power of two")
     if op.tau == 0:  # no memory: what enters is all there is
         return _row(name, x, x.units)
-    grid = np.exp2(x.grid.astype(np.float64))
     memory = 1 / (1 - op.tau) if op.tau < 1 else float(steps)  # a membrane that never fires sums up its past
     widest = np.maximum(x.above + op.tau * op.threshold, memory * x.below)
-    return _row(name, x, widest * grid * np.exp2(shift * (steps - 1)))
+    with np.errstate(over="ignore"):  # an infinite bound is none
+        units = widest * np.exp2(x.grid + shift * (steps - 1))
+    return _row(name, x, units, halvings=shift * (steps - 1))
 
 
-def _row(name: str, x: Bound, units: Wide) -> Row:
-    bound = float(units.max(initial=0.0))
-    limit = 2.0**SIGNIFICAND_BITS
-    reason = "" if bound <= limit else f"sums can reach {bound:.4g} units, above 2**24 = {limit:.0f}"
-    return Row(name, int(x.grid.max(initial=0)), bound, reason)
+def _row(name: str, x: Bound, units: Wide, halvings: float = 0.0) -> Row:
+    bound, limit = float(units.max()), 2.0**SIGNIFICAND_BITS
+    reason = ""
+    if x.grid.max() + halvings > -_SMALLEST_EXPONENT or x.grid.min() < _SMALLEST_EXPONENT + SIGNIFICAND_BITS:
+        reason = "its numbers leave the range of single precision"
+    if bound > limit:
+        reason = f"sums can reach {bound:.4g} units, above 2**24 = {limit:.0f}"
+    return Row(name, int(x.grid.max()), bound, reason)
 
 
 def _weighted(

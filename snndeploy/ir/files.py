@@ -132,6 +132,8 @@ def _unpacked(path: Path, arrays: Arrays) -> tuple[Arrays, dict[str, tuple[int, 
     weights: dict[str, npt.NDArray[Any]] = {}
     for name, array in arrays.items():
         if name.endswith(_EXPONENT):
+            if name.removesuffix(_EXPONENT) not in arrays:
+                raise FileFormatError(f"{path}: {name}", "belongs to no array")
             continue
         if array.dtype not in (np.float32, np.int8, np.int32):
             raise FileFormatError(f"{path}: {name}", "must be float32, int8 or int32", got=array.dtype)

@@ -35,6 +35,7 @@ Array: TypeAlias = npt.NDArray[np.float32]
 _MOST_STEPS = 100_000
 WEIGHT_BITS = 8  # of the exact format, sign included: mantissas lie in [-127, 127]
 LARGEST_MANTISSA = 2 ** (WEIGHT_BITS - 1) - 1
+LARGEST_EXPONENT = 64  # either way: every value stays far from the ends of float32
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,13 @@ def _check_exact(network: Network, form: Exact) -> None:
         raise NetworkError("format", "exponents must name exactly the graph's parameters")
     for name, array in network.weights.items():
         exponents = form.exponents[name]
-        if len(exponents) != array.shape[0] or not all(-64 <= k <= 64 for k in exponents):
-            raise NetworkError(name, f"needs {array.shape[0]} exponents in [-64, 64]", got=exponents[:8])
+        allowed = all(-LARGEST_EXPONENT <= k <= LARGEST_EXPONENT for k in exponents)
+        if len(exponents) != array.shape[0] or not allowed:
+            raise NetworkError(
+                name,
+                f"needs {array.shape[0]} exponents in [-{LARGEST_EXPONENT}, {LARGEST_EXPONENT}]",
+                got=exponents[:8],
+            )
         mantissas = mantissa(array, exponents)
         limit = LARGEST_MANTISSA if name.endswith(".weight") else 2**24
         if (mantissas != np.round(mantissas)).any() or (np.abs(mantissas) > limit).any():

@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from snndeploy.errors import QuantizeError
-from snndeploy.ir.certificate import SIGNIFICAND_BITS, Certificate, certify
-from snndeploy.ir.network import LARGEST_MANTISSA, Exact, Network, require_folded
+from snndeploy.ir.certificate import SIGNIFICAND_BITS, Certificate, Row, certify
+from snndeploy.ir.network import LARGEST_EXPONENT, LARGEST_MANTISSA, Exact, Network, require_folded
 from snndeploy.ir.ops import AvgPool2d, Conv2d, Linear
 from snndeploy.ir.populations import upstream
 from snndeploy.ir.replay import entering
 from snndeploy.ir.run import as_steps, run
 
 Wide = npt.NDArray[np.float64]
-_FINEST, _COARSEST = 24, -8  # exponents tried
+_FINEST, _COARSEST = 24, -24  # exponents tried
 _BIAS_BITS = 8  # digits a bias may have beyond the grid of its op's products
+_BATCH = 32  # calibration samples looked at together
 _LEAST_BITS = 3  # of the largest weight in a layer; a coarser one is no use to anybody
 
 
@@ -54,8 +55,8 @@ def quantize(network: Network, calibration: npt.NDArray[Any]) -> Quantized:
 
     Each output channel takes the exponent with the smallest error of its sums on the calibration data, which
     may clip a few outliers; biases make up for the mean shift that rounding the weights causes. Where a sum
-    could become too wide for the certificate, first the biases and then the weights that enter it are made
-    coarser.
+    could become too wide for the certificate, whichever of the biases and weights that enter it is finest is
+    made coarser, digit by digit.
 
     Args:
         network: Folded network in float32.
@@ -63,21 +64,23 @@ def quantize(network: Network, calibration: npt.NDArray[Any]) -> Quantized:
 
     Raises:
         QuantizeError: No grid allows a certificate; names the op and the bound.
-        NetworkError: The network is not folded, or its input is on no grid.
+        NetworkError: The network is not folded, its input is on no grid, or the calibration data are not.
     """
     require_folded(network.graph, "quantisation")
+    network.input.check(np.asarray(calibration, dtype=np.float32))
     moments = _moments(network, calibration)
     exponents = {
         name: _best_exponents(network.weights[f"{name}.weight"].astype(np.float64), moments[name])
         for name in moments
     }
-    bias_bits = dict.fromkeys(moments, _BIAS_BITS)
-    while True:
-        quantized, roundings = _rounded(network, exponents, bias_bits, moments)
+    bias_caps = dict.fromkeys(moments, LARGEST_EXPONENT)
+    while True:  # ends, as every round makes something coarser or raises
+        quantized, roundings = _rounded(network, exponents, bias_caps, moments)
         certificate = certify(quantized)
         if certificate.holds:
             return Quantized(quantized, certificate, roundings)
-        _coarsen(network, certificate, exponents, bias_bits)
+        for row in certificate.failures:
+            _coarsen(network, row, exponents, bias_caps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,16 @@ def _moments(network: Network, calibration: npt.NDArray[Any]) -> dict[str, _Mome
     steps = as_steps(network, calibration)
     if steps.shape[1] == 0:
         raise QuantizeError("calibration", "needs at least one sample")
-    found = {}
-    for name, value in entering(network, steps, run(network, steps).spikes):
-        if isinstance(network.graph.ops[name], (Conv2d, Linear)):
-            axes = (0, 1, *range(3, value.ndim))
-            found[name] = _Moments(value.mean(axis=axes), (value**2).mean(axis=axes))
+    found: dict[str, _Moments] = {}
+    for start in range(0, steps.shape[1], _BATCH):
+        part = steps[:, start : start + _BATCH]
+        share = part.shape[1] / steps.shape[1]
+        for name, value in entering(network, part, run(network, part).spikes):
+            if isinstance(network.graph.ops[name], (Conv2d, Linear)):
+                axes = (0, 1, *range(3, value.ndim))
+                mean, square = share * value.mean(axis=axes), share * (value**2).mean(axis=axes)
+                known = found.get(name, _Moments(np.zeros_like(mean), np.zeros_like(square)))
+                found[name] = _Moments(known.mean + mean, known.square + square)
     return found
 
 
@@ -123,13 +131,13 @@ def _best_exponents(weight: Wide, moments: _Moments) -> npt.NDArray[np.int64]:
 def _round(values: Wide, exponents: npt.NDArray[np.int64]) -> Wide:
     scale = np.exp2(exponents.astype(np.float64)).reshape(-1, *(1,) * (values.ndim - 1))
     rounded: Wide = np.clip(np.round(values * scale), -LARGEST_MANTISSA, LARGEST_MANTISSA) / scale
-    return rounded
+    return rounded + 0.0  # of two zeros the positive one, which is what a file can hold
 
 
 def _rounded(
     network: Network,
     exponents: Mapping[str, npt.NDArray[np.int64]],
-    bias_bits: Mapping[str, int],
+    bias_caps: Mapping[str, int],
     moments: Mapping[str, _Moments],
 ) -> tuple[Network, tuple[Rounding, ...]]:
     weights: dict[str, Wide] = {}
@@ -148,11 +156,18 @@ def _rounded(
             bias = network.weights[f"{name}.bias"].astype(np.float64)
             lost = (weight - rounded) * _per_input(moments[name].mean, weight)
             corrected = bias + lost.sum(axis=tuple(range(1, lost.ndim)))
-            finer = np.minimum(k + _product_grid(network, name) + bias_bits[name], _finest_grid(corrected))
-            weights[f"{name}.bias"] = np.round(corrected * np.exp2(finer)) / np.exp2(finer)
+            finer = np.minimum(_bias_exponents(network, name, k, bias_caps[name]), _finest_grid(corrected))
+            weights[f"{name}.bias"] = np.round(corrected * np.exp2(finer)) / np.exp2(finer) + 0.0
             grids[f"{name}.bias"] = tuple(int(e) for e in finer)
             _record(f"{name}.bias", bias, weights[f"{name}.bias"], finer, 0, roundings)
     return replace(network, weights=weights, format=Exact(grids)), tuple(roundings)
+
+
+def _bias_exponents(network: Network, name: str, k: npt.NDArray[np.int64], cap: int) -> npt.NDArray[np.int64]:
+    """Exponents of an op's biases: finer than its products, unless capped, but never coarser than they."""
+    products = k + _product_grid(network, name)
+    exponents: npt.NDArray[np.int64] = np.clip(products + _BIAS_BITS, None, np.maximum(products, cap))
+    return np.minimum(exponents, LARGEST_EXPONENT)
 
 
 def _finest_grid(bias: Wide) -> npt.NDArray[np.int64]:
@@ -192,36 +207,37 @@ def _product_grid(network: Network, name: str) -> int:
 
 
 def _coarsen(
-    network: Network,
-    certificate: Certificate,
-    exponents: dict[str, npt.NDArray[np.int64]],
-    bias_bits: dict[str, int],
+    network: Network, row: Row, exponents: dict[str, npt.NDArray[np.int64]], bias_caps: dict[str, int]
 ) -> None:
-    """Makes what enters each failing op one binary digit coarser, biases first.
+    """Makes the finest of what enters an op that fails the certificate one binary digit coarser.
 
     Raises:
         QuantizeError: Nothing is left to be made coarser.
     """
-    for row in certificate.failures:
-        names = [n for n in (*upstream(network.graph, row.op), row.op) if n in exponents]
-        biased = [n for n in names if bias_bits[n] > 0 and f"{n}.bias" in network.weights]
-        finest = max((int(exponents[n].max()) for n in names), default=_COARSEST)
-        if row.bound == 0 or (not biased and not _can_coarsen(network, names, finest)):
-            raise QuantizeError(
-                row.op,
-                "cannot be certified exact",
-                got=row.reason,
-                remedy="use fewer time steps, tau = 0.5, pools whose area is a power of two, or smaller layers",
-            )
-        if biased:
-            for name in biased:
-                bias_bits[name] -= 1
-        else:
-            for name in names:
-                exponents[name] = np.minimum(exponents[name], finest - 1)
+    names = [n for n in (*upstream(network.graph, row.op), row.op) if n in exponents]
+    products = {n: int(exponents[n].max()) + _product_grid(network, n) for n in names}
+    biases = {
+        n: int(_bias_exponents(network, n, exponents[n], bias_caps[n]).max())
+        for n in names
+        if f"{n}.bias" in network.weights
+    }
+    finest = max([*products.values(), *biases.values()], default=0)
+    if row.bound > 0 and finest > max(products.values(), default=finest):
+        for name in biases:
+            bias_caps[name] = min(bias_caps[name], finest - 1)
+        return
+    digits = max((int(exponents[n].max()) for n in names), default=_COARSEST)
+    if row.bound == 0 or not _can_coarsen(network, names, digits):
+        raise QuantizeError(
+            row.op,
+            "cannot be certified exact",
+            got=row.reason,
+            remedy="use fewer time steps, tau = 0.5, pools whose area is a power of two, or smaller layers",
+        )
+    for name in names:
+        exponents[name] = np.minimum(exponents[name], digits - 1)
 
 
-def _can_coarsen(network: Network, names: list[str], finest: int) -> bool:
-    affected = [network.weights[f"{n}.weight"] for n in names]
-    largest = max((float(np.abs(w).max()) for w in affected), default=0.0)
-    return finest > _COARSEST and largest * 2.0 ** (finest - 1) >= 2.0 ** (_LEAST_BITS - 1)
+def _can_coarsen(network: Network, names: list[str], digits: int) -> bool:
+    largest = max((float(np.abs(network.weights[f"{n}.weight"]).max()) for n in names), default=0.0)
+    return digits > _COARSEST and largest * 2.0 ** (digits - 1) >= 2.0 ** (_LEAST_BITS - 1)

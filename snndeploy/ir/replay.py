@@ -41,7 +41,8 @@ def entering(
     weights: Mapping[str, npt.NDArray[Any]] = network.weights
     given: Values = x.astype(dtype)
     if magnitudes:
-        weights = {name: np.abs(array) for name, array in weights.items()}
+        # A mean is subtracted, so that its size adds up with a minus sign.
+        weights = {n: -abs(w) if n.endswith(".running_mean") else abs(w) for n, w in weights.items()}
         given = np.abs(given)
     remaining = {name: len(graph.outgoing[name]) for name in graph.ops}
     values: dict[str, Values] = {graph.input: given}

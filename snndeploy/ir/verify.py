@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snndeploy.errors import NetworkError
+from snndeploy.ir.certificate import certify
 from snndeploy.ir.graph import Graph
 from snndeploy.ir.kernels import Values
 from snndeploy.ir.network import Exact, Network, op_parameters
@@ -24,6 +25,7 @@ from snndeploy.ir.replay import entering
 from snndeploy.ir.run import Trace, as_steps
 
 _UNIT_ROUNDOFF = 2.0**-24  # of float32, rounding to nearest
+_SMALLEST = 2.0**-126  # of float32 before it loses digits, which no relative error describes
 _BATCH = 32
 
 
@@ -36,7 +38,8 @@ class Layer:
     spikes: Spikes of the interpreter.
     differing: Neuron-steps whose spike differs, both running freely.
     flips: Neuron-steps whose spike differs from what the interpreter gives for the back end's own inputs.
-    unexplained: Flips whose neuron lies beyond the rounding bound of its threshold: defects.
+    unexplained: Flips that are defects: in single precision those whose neuron lies beyond the rounding bound
+        of its threshold, in a certified network all.
     worst_margin: Largest distance of a flipped neuron to its threshold, in rounding bounds.
     """
 
@@ -75,9 +78,10 @@ class Divergence:
 class Comparison:
     """One back end against the interpreter.
 
+    exact: Whether the network is certified to be exact, so that nothing may differ.
     readout_error: Largest difference of the readout sums, both running freely.
-    forced_readout_error: The same with the back end's own spikes given, in rounding bounds; at most 1 is
-        explained by rounding.
+    forced_readout_error: The same, or of the logits times the window, with the back end's own spikes given,
+        in rounding bounds; at most 1 is explained by rounding.
     """
 
     backend: str
@@ -103,7 +107,8 @@ class Comparison:
     def defects(self) -> tuple[str, ...]:
         """What rounding cannot explain, one line each, upstream first; empty if the back end is right."""
         found = [
-            f"{layer.op}: {layer.unexplained} flips beyond the rounding bound (worst {layer.worst_margin:.3g} bounds)"
+            f"{layer.op}: {layer.unexplained} flips that rounding does not explain "
+            f"(up to {layer.worst_margin:.3g} rounding bounds from the threshold)"
             for layer in self.layers
             if layer.unexplained
         ]
@@ -134,14 +139,16 @@ def compare(network: Network, x: npt.NDArray[Any], expected: Trace, found: Trace
         backend: Its name, for the report.
 
     Raises:
-        NetworkError: The back end's trace lacks a layer or has another shape.
+        NetworkError: The back end's trace lacks a layer, has another shape or type, or is not finite.
     """
     _check_traces(network, expected, found, backend)
     steps = as_steps(network, x)
-    forced = _Forced(network)
+    exact = isinstance(network.format, Exact) and certify(network).holds
+    forced = _Forced(network, exact=exact)
     for start in range(0, steps.shape[1], _BATCH):
         part = slice(start, start + _BATCH)
-        forced.add(steps[:, part], {n: s[:, part] for n, s in found.spikes.items()}, found.readout_sum[part])
+        spikes = {name: found.spikes[name][:, part] for name in network.graph.ports}
+        forced.add(steps[:, part], spikes, found.readout_sum[part], found.logits[part])
     layers = tuple(
         Layer(
             op=name,
@@ -157,7 +164,7 @@ def compare(network: Network, x: npt.NDArray[Any], expected: Trace, found: Trace
     agreement = expected.logits.argmax(axis=1) == found.logits.argmax(axis=1)
     return Comparison(
         backend=backend,
-        exact=isinstance(network.format, Exact),
+        exact=exact,
         samples=steps.shape[1],
         layers=layers,
         first_divergence=first_divergence(network, steps, expected, found),
@@ -199,15 +206,18 @@ def first_divergence(
 class _Forced:
     """Teacher-forced flips and readout error, added up over batches."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, exact: bool) -> None:
         self.network = network
+        self.exact = exact
         self.terms = _terms(network.graph)
         self.flips = dict.fromkeys(network.graph.ports, 0)
         self.unexplained = dict.fromkeys(network.graph.ports, 0)
         self.worst = dict.fromkeys(network.graph.ports, 0.0)
         self.readout = 0.0
 
-    def add(self, x: Values, spikes: Mapping[str, npt.NDArray[np.bool_]], readout_sum: Values) -> None:
+    def add(
+        self, x: Values, spikes: Mapping[str, npt.NDArray[np.bool_]], readout_sum: Values, logits: Values
+    ) -> None:
         sums = entering(self.network, x, spikes)
         sizes = entering(self.network, x, spikes, magnitudes=True)
         for (name, current), (_, size) in zip(sums, sizes, strict=True):
@@ -216,21 +226,24 @@ class _Forced:
                 self._add_layer(name, op, current, size, spikes[name])
             elif name == self.network.graph.output:
                 window = slice(self.network.steps - self.network.readout, None)
-                roundings = self.terms[name] + self.network.readout
-                bound = _gamma(roundings) * size[window].sum(axis=0)
-                error = np.abs(current[window].sum(axis=0) - readout_sum)
-                self.readout = max(self.readout, _worst_ratio(error, bound))
+                roundings = (
+                    self.terms[name] + self.network.readout + 2
+                )  # one division, perhaps by its inverse
+                bound = _gamma(roundings) * size[window].sum(axis=0) + _SMALLEST
+                right = current[window].sum(axis=0)
+                for given in (readout_sum, logits.astype(np.float64) * self.network.readout):
+                    self.readout = max(self.readout, _worst_ratio(np.abs(given - right), bound))
 
     def _add_layer(
         self, name: str, op: Lif, current: Values, size: Values, spikes: npt.NDArray[np.bool_]
     ) -> None:
         potential, carried = _potentials(op, current, spikes)
         rounding = _gamma(self.terms[name]) * size + 2 * _UNIT_ROUNDOFF * (np.abs(carried) + np.abs(current))
-        bound = _accumulated(op, rounding, spikes)
+        bound = _accumulated(op, rounding, spikes) + _SMALLEST
         flipped = (potential > op.threshold) != spikes
         distance = np.abs(potential - op.threshold)[flipped]
         self.flips[name] += int(flipped.sum())
-        self.unexplained[name] += int((distance > bound[flipped]).sum())
+        self.unexplained[name] += int(flipped.sum() if self.exact else (distance > bound[flipped]).sum())
         self.worst[name] = max(self.worst[name], _worst_ratio(distance, bound[flipped]))
 
 
@@ -261,7 +274,9 @@ def _terms(graph: Graph) -> dict[str, int]:
         into[name] = len(edges) + max((leaving.get(e.source, 0) for e in edges), default=0)
         op = graph.ops[name]
         own = 2
-        if "weight" in (parameters := op_parameters(op)) and not isinstance(op, BatchNorm):
+        if isinstance(op, BatchNorm):
+            own = 8  # in either of the usual orders of its operations
+        elif "weight" in (parameters := op_parameters(op)):
             own = math.prod(parameters["weight"][1:]) + 1
         elif isinstance(op, AvgPool2d):
             own = math.prod(op.kernel) + 1
@@ -275,19 +290,26 @@ def _gamma(roundings: int) -> float:
 
 
 def _worst_ratio(error: Values, bound: Values) -> float:
-    """Largest error / bound; an error where none is allowed counts as infinite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error == 0, 0.0, error / bound)
-    return float(ratio.max(initial=0.0))
+    """Largest error / bound."""
+    return float((error / bound).max(initial=0.0))
 
 
 def _check_traces(network: Network, expected: Trace, found: Trace, backend: str) -> None:
     for name in network.graph.ports:
         if name not in found.spikes:
             raise NetworkError(backend, f"gave no spikes of {name}")
-        if found.spikes[name].shape != expected.spikes[name].shape:
+        spikes, shape = found.spikes[name], expected.spikes[name].shape
+        if spikes.shape != shape or spikes.dtype != np.bool_:
             raise NetworkError(
                 f"{backend}: {name}",
-                f"spikes must have shape {expected.spikes[name].shape}",
-                got=found.spikes[name].shape,
+                f"spikes must be booleans of shape {shape}",
+                got=f"{spikes.dtype} of shape {spikes.shape}",
+            )
+    for what in ("readout_sum", "logits"):
+        values, shape = getattr(found, what), getattr(expected, what).shape
+        if values.shape != shape or not np.isfinite(values).all():
+            raise NetworkError(
+                f"{backend}: {what}",
+                f"must be finite numbers of shape {shape}",
+                got=f"shape {values.shape}" if values.shape != shape else "NaN or infinity",
             )

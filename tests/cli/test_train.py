@@ -1,0 +1,154 @@
+"""`snndeploy train` and `snndeploy demo`: run folders, wrong configurations, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from snndeploy.errors import TargetError
+from snndeploy.ir import Exact, Float32, certify, load
+from snndeploy.targets.lava import find_interpreter
+from snndeploy.train.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["threads=1", "optimizer.epochs=1", "optimizer.warmup_epochs=0"]
+FILES = {
+    "config.toml",
+    "metrics.jsonl",
+    "trained.snn.safetensors",
+    "float32.snn.safetensors",
+    "exact.snn.safetensors",
+}
+
+
+def settings() -> list[str]:
+    """A short training run, as command-line arguments."""
+    return [part for setting in SMALL for part in ("--set", setting)]
+
+
+def test_example_configuration_is_the_default() -> None:
+    """The documented example says what the demonstration does."""
+    assert Config.from_file(ROOT / "docs" / "examples" / "digits.toml") == Config()
+
+
+def test_train(run_json: Callable[..., Any], tmp_path: Path) -> None:
+    """A run folder holds the resolved configuration, metrics, and the network in three stages."""
+    config = tmp_path / "config.toml"
+    config.write_text('[network]\nbackward = ["2:1"]\n')
+    out = tmp_path / "runs" / "first"
+    facts = run_json("train", config, "--out", out, *settings())
+    assert {p.name for p in out.iterdir()} == FILES
+    resolved = Config.from_file(out / "config.toml")
+    assert (resolved.optimizer.epochs, resolved.network.backward) == (1, ("2:1",))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1]
+    trained, float32, exact = (load(out / f"{n}.snn.safetensors") for n in ("trained", "float32", "exact"))
+    assert trained.graph.training_only
+    assert not float32.graph.training_only
+    assert isinstance(float32.format, Float32)
+    assert isinstance(exact.format, Exact)
+    assert certify(exact).holds
+    assert 0.1 < facts["test_accuracy"] <= 1
+    assert facts["exact_problem"] is None
+    assert set(facts["files"]) == FILES
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("[optimizer]\nlearning_rate = 1\n", [], ["learning_rate", "lr"]),
+        ("speed = 1\n", [], ["speed", "threads"]),
+        ("[optimizer]\nlr = 'fast'\n", [], ["optimizer.lr"]),
+        ("[optimizer\n", [], ["TOML"]),
+        ("", ["--set", "optimizer.epochs"], ["optimizer.epochs"]),
+        ("", ["--set", "network.backbone=resnet99"], ["resnet99", "resnet8"]),
+        ("", ["--set", "network.backward=['1:3']"], ["1:3", "3:1"]),
+        ("", ["--set", "network.backward=['3:1:4']"], ["delay"]),
+    ],
+)
+def test_wrong_configuration(
+    run: Callable[..., Result], tmp_path: Path, text: str, options: list[str], words: list[str]
+) -> None:
+    """Exit code 2 before anything is trained, with the key and the known ones; no network file is left."""
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    result = run("train", config, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 2, result.output
+    assert all(word in result.output for word in words), result.output
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_unwritable_run_folder(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A run folder below a file cannot be made."""
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "config.toml").write_text("")
+    result = run("train", tmp_path / "config.toml", "--out", tmp_path / "file" / "run", *settings())
+    assert result.exit_code == 2
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.lava
+def test_demo(run_json: Callable[..., Any], tmp_path: Path) -> None:
+    """The demonstration goes the whole way, and every back end gives the same bits."""
+    try:
+        find_interpreter()
+    except TargetError as error:
+        pytest.skip(str(error))
+    out = tmp_path / "demo"
+    facts = run_json("demo", "--out", out, "--samples", "10", *settings())
+    assert {p.name for p in out.iterdir()} == FILES | {
+        "step.onnx",
+        "sequence.onnx",
+        "lava",
+        "verify.json",
+        "energy.json",
+    }
+    exact = json.loads((out / "verify.json").read_text())["exact"]
+    assert {c["backend"] for c in exact} == {"torch", "onnx-step", "onnx-sequence", "lava"}
+    assert all(c["passed"] and c["differing"] == 0 and c["compared"] > 100_000 for c in exact)
+    assert json.loads((out / "energy.json").read_text())["label"] == "ESTIMATED"
+    assert facts["initiation_interval"] > 1
+    assert facts["machine_steps"] == 3 * facts["initiation_interval"] + 8 + 1
+
+
+def test_interrupted_demo_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """Ctrl-C while training ends the command; every file left is whole, and no process stays."""
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "snndeploy", "demo", "--out", str(out), "--set", "threads=1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("training: 1/")
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode not in (0, 2)
+    assert {p.name for p in out.iterdir()} == {"config.toml", "metrics.jsonl"}
+    assert Config.from_file(out / "config.toml").threads == 1
+    assert all(json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _group_lives(process.pid):
+        time.sleep(0.1)
+    assert not _group_lives(process.pid)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
