@@ -1,0 +1,1 @@
+"""Lowerings: a network becomes an ONNX file or a Lava bundle."""

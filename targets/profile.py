@@ -205,7 +205,7 @@ def _shown(value: object) -> str:
     try:
         return repr(value)[:60]
     except ValueError:  # Python writes no whole number of more than 4300 digits
-        return f"a {type(value).__name__} too long to show"
+        return "a number too long to show"
 
 
 def _check_text(where: str, value: object) -> None:

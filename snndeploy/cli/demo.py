@@ -124,7 +124,8 @@ def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
     """Estimates the energy of one inference on held-out images and writes energy.json."""
     from snndeploy.cli.train import write_text
     from snndeploy.ir import run
-    from snndeploy.targets.energy import count, estimate
+    from snndeploy.targets.counts import count
+    from snndeploy.targets.energy import estimate
     from snndeploy.targets.profile import load
 
     result = estimate(count(network, run(network, x)), load(_TARGET))

@@ -29,7 +29,8 @@ def energy(network: Path, target: str, data: str, samples: int, as_json: bool) -
     from snndeploy.cli.networks import load_folded, load_samples
     from snndeploy.cli.output import emit_json
     from snndeploy.ir import run
-    from snndeploy.targets.energy import count, estimate
+    from snndeploy.targets.counts import count
+    from snndeploy.targets.energy import estimate
     from snndeploy.targets.profile import load
 
     profile = load(target)
