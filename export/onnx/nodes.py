@@ -50,7 +50,10 @@ class Nodes:
             own = name if name in self._reserved else self.fresh(name)
             tensor = onnx_ir.tensor(array, name=own)
             self.initializers[name] = onnx_ir.Value(
-                name=own, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
+                name=own,
+                shape=onnx_ir.Shape(array.shape),
+                type=onnx_ir.TensorType(tensor.dtype),
+                const_value=tensor,
             )
         return self.initializers[name]
 
