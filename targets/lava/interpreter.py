@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -119,11 +118,15 @@ def _probe(path: Path, where: str) -> str:
 
 
 def _uv() -> list[str]:
-    program = shutil.which("uv")
-    if program:
-        return [program]
-    if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv"]
+    """The command for uv: of the uv that started this program, on the search path, or of this Python."""
+    candidates = [[found] for found in (os.environ.get("UV"), shutil.which("uv")) if found]
+    for command in (*candidates, [sys.executable, "-m", "uv"]):
+        try:
+            done = subprocess.run([*command, "--version"], capture_output=True, check=False)  # noqa: S603 - it is uv
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return command
     raise TargetError(
         "uv",
         "is needed to make the Lava environment and was not found",

@@ -20,11 +20,8 @@ from snndeploy.targets.lava.interpreter import Interpreter, find_interpreter
 from snndeploy.targets.lava.process import Ended, run_group
 
 _SCRIPT = Path(__file__).resolve().parent / "child" / "simulate.py"
-_ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)  # there is a process per population
+# There is a process for each population already.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +131,7 @@ def _run(
         if progress:
             progress(done.stat().st_size, total)
 
-    environment = dict(os.environ) | dict.fromkeys(_ONE_THREAD, "1") | {"TMPDIR": str(folder)}
+    environment = {**os.environ, **_ONE_THREAD, "TMPDIR": str(folder)}
     command = [str(interpreter.path), "-I", str(_SCRIPT), str(request)]
     try:
         ended = run_group(
@@ -153,22 +150,22 @@ def _check(ended: Ended, errors: Path, time_limit_seconds: float) -> None:
     """Raises TargetError unless the child did everything."""
     if errors.exists():
         lines = errors.read_text(encoding="utf-8", errors="replace").splitlines()
-        raise TargetError("Lava simulation", "failed", got="\n".join(lines[-20:]))
-    said = "\n".join(ended.last_lines)
+        raise TargetError("Lava simulation", "\n".join(["failed:", *lines[-20:]]))
     if ended.exit_code is None:
         raise TargetError(
             "Lava simulation",
             f"took longer than the time limit of {time_limit_seconds:g} s",
-            got=said or None,
+            got="\n".join(ended.last_lines) or None,
             remedy="allow more time, or run fewer samples",
         )
     if ended.exit_code != 0:
-        raise TargetError("Lava simulation", f"ended with exit code {ended.exit_code}", got=said or None)
+        rule = f"ended with exit code {ended.exit_code}"
+        raise TargetError("Lava simulation", "\n".join([rule, *ended.last_lines]))
 
 
 def _simulation(bundle: Bundle, folder: Path, potentials: bool) -> Simulation:
     """Reads what the child wrote; populations are numbered in the order of execution."""
-    ports = {name: index for index, name in enumerate(bundle.types) if name in bundle.ports}
+    ports = {name: index for index, (name, kind) in enumerate(bundle.types.items()) if kind == "Lif"}
 
     def load(name: str) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(folder / name, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Ends the whole process group when one of its processes fails, as Lava itself would wait for ever."""
+"""Ends the whole process group when one process of it fails: Lava itself would wait for it for ever."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ else:  # run as a script, this folder is on the path and snndeploy is not
     from processes.population import Clock, Messages, Population, model
     from synapses import Synapses
 
-# Messages that a channel can hold. Populations run in step, so that few ever wait; Lava's default of 64 would fill
-# the 64 MB of shared memory that a container usually has.
+# Messages that a channel can hold. Populations run in step, so that few ever wait; Lava's default of 64 would
+# fill the 64 MB of shared memory that a container usually has.
 CHANNEL_SIZE = 4
 
 
@@ -108,7 +108,7 @@ def _layer(
         return Source(job["samples"], population["shape"])
     with np.load(
         Path(job["bundle"], "weights.npz"), allow_pickle=False
-    ) as weights:  # reads what is asked for
+    ) as weights:  # loads what is asked for
         synapses = Synapses(population, weights)
     results, steps = Path(job["results"]), manifest["steps"]
     if population["type"] == "Lif":

@@ -1,0 +1,172 @@
+"""A bundle is read back as it was written, and any damage to it is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snndeploy import ir
+from snndeploy.errors import FileFormatError, TargetError
+from snndeploy.export import lava as lowering
+from snndeploy.targets import lava
+from tests.export.networks import Case, assert_same, case, long_delays
+
+MANIFEST = "manifest.json"
+
+
+@pytest.fixture(scope="module")
+def tested() -> Case:
+    """l1 -> l0 after 2 steps, l3 -> l2 after 3 and after 1."""
+    return case(long_delays(), steps=5, readout=2, seed=1)
+
+
+@pytest.fixture
+def folder(tested: Case, tmp_path: Path) -> Path:
+    """A fresh bundle of it."""
+    return lowering.export(tested.network, tmp_path / "bundle", tested.x, fingerprint="abc")
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the manifest and makes its checksum fit again."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    manifest.pop("checksum", None)
+    compact = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    manifest["checksum"] = hashlib.sha256(compact.encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_read_gives_back_what_was_written(tested: Case, folder: Path) -> None:
+    """Schedule, shapes, samples and expected results survive the file."""
+    bundle = lava.read(folder)
+    graph = tested.network.graph
+    assert bundle.schedule == ir.schedule(graph)
+    assert bundle.input == tested.network.input
+    assert (bundle.steps, bundle.readout, bundle.samples) == (5, 2, 3)
+    assert (bundle.fingerprint, bundle.number_format, bundle.exact) == ("abc", "float32", False)
+    assert bundle.ports == graph.ports
+    assert dict(bundle.shapes) == {name: graph.shapes[name] for name in ir.populations(graph)}
+    assert bundle.input_shape == (1, 7, 7)
+    np.testing.assert_array_equal(bundle.inputs, tested.x)
+    assert_same(bundle.expected, ir.run(tested.network, tested.x))
+
+
+def test_frames_come_back_time_first(tmp_path: Path) -> None:
+    """Samples are returned with the axes that the interpreter takes."""
+    tested = case(long_delays(), steps=4, seed=1, kind="frames")
+    bundle = lava.read(lowering.export(tested.network, tmp_path / "bundle", tested.x))
+    np.testing.assert_array_equal(bundle.inputs, tested.x)
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "samples.npy", "expected.npz"])
+@pytest.mark.parametrize("damage", ["changed", "truncated", "missing"])
+def test_damaged_arrays_are_noticed(name: str, damage: str, folder: Path) -> None:
+    """One changed byte, a shorter file or none is an error that names the file."""
+    data = bytearray((folder / name).read_bytes())
+    data[-30] ^= 1
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(data if damage == "changed" else data[:-1])
+    with pytest.raises(FileFormatError, match=name.replace(".", r"\.")):
+        lava.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", "is not valid JSON"),
+        ("{", "is not valid JSON"),
+        ("[]", "is not the manifest of a Lava bundle"),
+        ('{"format": "snndeploy-network"}', "is not the manifest of a Lava bundle"),
+        ('{"format": "snndeploy-lava-bundle", "version": 2}', "must have format version 1"),
+        ('{"format": "snndeploy-lava-bundle", "version": 1}', "its checksum does not match"),
+        ('{"a": NaN}', "numbers must be finite"),
+    ],
+)
+def test_other_manifests_are_refused(text: str, rule: str, folder: Path) -> None:
+    """What is no manifest, or of another version, is named."""
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(FileFormatError, match=rule):
+        lava.read(folder)
+
+
+def test_an_edited_manifest_is_noticed(folder: Path) -> None:
+    """A changed start time, harmless to look at, breaks the checksum."""
+    text = (folder / MANIFEST).read_text()
+    assert '"start": 3' in text
+    (folder / MANIFEST).write_text(text.replace('"start": 3', '"start": 4'))
+    with pytest.raises(FileFormatError, match="its checksum does not match"):
+        lava.read(folder)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    """A missing folder, a file and a folder without a manifest are no bundles."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(FileFormatError, match="is no Lava bundle"):
+            lava.read(path)
+
+
+def test_manifests_that_lack_something(folder: Path, tmp_path: Path) -> None:
+    """A manifest with a fitting checksum but without an entry, or with one of a wrong type, is an error."""
+    whole = json.loads((folder / MANIFEST).read_text())
+    needed = set(whole) - {"checksum", "writer", "classes", "format", "version"}
+    for index, key in enumerate(sorted(needed)):
+        copy = tmp_path / str(index)
+        shutil.copytree(folder, copy)
+        rewrite(copy, lambda manifest, key=key: manifest.pop(key))  # type: ignore[misc]
+        with pytest.raises(FileFormatError):
+            lava.read(copy)
+    for key in ("files", "populations", "schedule", "input"):
+        rewrite(folder, lambda manifest, key=key: manifest.update({key: 3}))  # type: ignore[misc]
+        with pytest.raises(FileFormatError):
+            lava.read(folder)
+
+
+def test_manifest_bytes_never_raise_anything_else(folder: Path) -> None:
+    """Random damage to the manifest raises FileFormatError, always: a checksum covers all of it."""
+    good = (folder / MANIFEST).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(good)
+        for position in rng.integers(0, len(data), 3):
+            data[position] ^= 1 << int(rng.integers(0, 8))
+        (folder / MANIFEST).write_bytes(data)
+        if json_equal(data, good):
+            continue
+        with pytest.raises(FileFormatError):
+            lava.read(folder)
+
+
+def json_equal(a: bytes | bytearray, b: bytes) -> bool:
+    """Whether damage left the values as they were, as a flipped bit in white space may."""
+    try:
+        return bool(json.loads(a) == json.loads(b))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 7, 8), (4, 3, 1, 7, 7), (7,)])
+def test_samples_of_another_shape_are_refused(shape: tuple[int, ...], folder: Path) -> None:
+    """Before any process starts, so that no Lava is needed to be told."""
+    nowhere = lava.Interpreter(Path("/nowhere/python"), "0", "variable")
+    with pytest.raises(
+        TargetError, match=r"samples must have shape \(batch, 1, 7, 7\) or \(5, 'batch', 1, 7, 7\)"
+    ):
+        lava.simulate([folder], samples=np.zeros(shape), interpreter=nowhere)
+
+
+@pytest.mark.parametrize("count", [0, 4, -1])
+def test_count_must_be_available(count: int, folder: Path) -> None:
+    """A bundle of three samples cannot run none or four."""
+    nowhere = lava.Interpreter(Path("/nowhere/python"), "0", "variable")
+    with pytest.raises(TargetError, match="samples to run must be 1 to 3"):
+        lava.simulate([folder], count=count, interpreter=nowhere)
