@@ -13,18 +13,7 @@ import onnx.numpy_helper
 import pytest
 from click.testing import Result
 
-from snndeploy.errors import TargetError
-from snndeploy.targets.lava import find_interpreter
 from tests.strategies import Case
-
-
-@pytest.fixture
-def lava() -> None:
-    """Skips without an interpreter that has Lava."""
-    try:
-        find_interpreter()
-    except TargetError as error:
-        pytest.skip(str(error))
 
 
 def test_export_onnx(run_json: Callable[..., Any], network: Path, tmp_path: Path) -> None:
@@ -38,7 +27,7 @@ def test_export_onnx(run_json: Callable[..., Any], network: Path, tmp_path: Path
 
 
 @pytest.mark.lava
-@pytest.mark.usefixtures("lava")
+@pytest.mark.usefixtures("lava_interpreter")
 def test_export_and_simulate_lava(run_json: Callable[..., Any], network: Path, tmp_path: Path) -> None:
     """A bundle runs on Lava without a differing spike."""
     bundle = tmp_path / "bundle"
@@ -52,7 +41,7 @@ def test_export_and_simulate_lava(run_json: Callable[..., Any], network: Path, t
 
 
 @pytest.mark.lava
-@pytest.mark.usefixtures("lava")
+@pytest.mark.usefixtures("lava_interpreter")
 def test_verify_everywhere(run_json: Callable[..., Any], network: Path) -> None:
     """All back ends give the same spikes in the exact format."""
     facts = run_json("verify", network, "--against", "torch,onnx,lava", "--samples", "5")

@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from snndeploy.errors import TargetError
 from snndeploy.ir import Exact, Float32, certify, load
-from snndeploy.targets.lava import find_interpreter
 from snndeploy.train.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,12 +96,9 @@ def test_unwritable_run_folder(run: Callable[..., Result], tmp_path: Path) -> No
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava_interpreter")
 def test_demo(run_json: Callable[..., Any], tmp_path: Path) -> None:
     """The demonstration goes the whole way, and every back end gives the same bits."""
-    try:
-        find_interpreter()
-    except TargetError as error:
-        pytest.skip(str(error))
     out = tmp_path / "demo"
     facts = run_json("demo", "--out", out, "--samples", "10", *settings())
     assert {p.name for p in out.iterdir()} == FILES | {

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from snndeploy import nn
-from snndeploy.errors import TargetError
 from snndeploy.export import lava as lava_export
 from snndeploy.export import onnx as onnx_export
 from snndeploy.ir import Network, Trace, backward_connections, certify, compare, run
@@ -137,14 +136,11 @@ def test_float_networks_differ_only_by_rounding(case: Case) -> None:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava_interpreter")
 @settings(max_examples=4, suppress_health_check=list(HealthCheck))
 @given(drawn=st.lists(structures(3), min_size=4, max_size=4))
 def test_lava(drawn: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Lava agrees, several networks in one child process, samples streamed back to back."""
-    try:
-        lava.find_interpreter()
-    except TargetError as error:
-        pytest.skip(str(error))
     folder: Path = tmp_path_factory.mktemp("bundles")
     made = [realise(structure) for structure in drawn]
     bundles = [

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from snndeploy import ir
-from snndeploy.errors import TargetError
 from snndeploy.export import lava as lowering
 from snndeploy.ir import timing
 from snndeploy.targets import lava
@@ -83,16 +82,7 @@ def cases() -> dict[str, tuple[Case, ir.Schedule]]:
 
 
 @pytest.fixture(scope="module")
-def interpreter() -> lava.Interpreter:
-    """A Python with Lava, or the reason why there is none."""
-    try:
-        return lava.find_interpreter()
-    except TargetError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def runs(interpreter: lava.Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
+def runs(lava_interpreter: lava.Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """All cases, simulated one after the other in one child process."""
     folder = tmp_path_factory.mktemp("bundles")
     every = cases()
@@ -100,7 +90,7 @@ def runs(interpreter: lava.Interpreter, tmp_path_factory: pytest.TempPathFactory
         lowering.export(tested.network, folder / str(index), tested.x, schedule=schedule)
         for index, (tested, schedule) in enumerate(every.values())
     ]
-    simulations = lava.simulate(bundles, potentials=True, interpreter=interpreter)
+    simulations = lava.simulate(bundles, potentials=True, interpreter=lava_interpreter)
     return {
         name: Run(tested, schedule, simulation)
         for (name, (tested, schedule)), simulation in zip(every.items(), simulations, strict=True)
@@ -165,14 +155,18 @@ def test_machine_steps_are_the_schedules(runs: Mapping[str, Run]) -> None:
 
 
 def test_other_samples_progress_and_silence(
-    interpreter: lava.Interpreter, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    lava_interpreter: lava.Interpreter, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Samples can be given and cut short; progress is told; nothing is printed; potentials are optional."""
     tested = exact(case(overlapping(), steps=4, seed=1))
     bundle = lowering.export(tested.network, tmp_path / "bundle", tested.samples(1))
     told: list[tuple[int, int]] = []
     (found,) = lava.simulate(
-        [bundle], samples=tested.x, count=2, interpreter=interpreter, progress=lambda *now: told.append(now)
+        [bundle],
+        samples=tested.x,
+        count=2,
+        interpreter=lava_interpreter,
+        progress=lambda *now: told.append(now),
     )
     assert_same(found.trace, ir.run(tested.network, tested.samples(2)))
     assert found.trace.potentials == {}

@@ -34,15 +34,6 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> lava.Interpreter:
-    """A Python with Lava, or the reason why there is none."""
-    try:
-        return lava.find_interpreter()
-    except TargetError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A chain: input -> c1 -> l1 -> c2 -> l2 -> fc -> output."""
@@ -90,27 +81,29 @@ def assert_nothing_left(temporary: Path) -> None:
 
 
 @pytest.mark.lava
-def test_a_raising_population_is_named(bundle: Path, temporary: Path, interpreter: lava.Interpreter) -> None:
+def test_a_raising_population_is_named(
+    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
+) -> None:
     """An exception in a Lava process, which Lava waits for for ever, ends the run with its traceback."""
     change(bundle, lambda l1: l1["sources"].append({"source": "nowhere", "delay": 0}))
     with pytest.raises(TargetError, match=r"(?s)population 'l1', machine step 1:.*KeyError.*nowhere"):
-        lava.simulate([bundle], interpreter=interpreter)
+        lava.simulate([bundle], interpreter=lava_interpreter)
     assert_nothing_left(temporary)
 
 
 @pytest.mark.lava
 def test_a_population_that_cannot_start_is_named(
-    bundle: Path, temporary: Path, interpreter: lava.Interpreter
+    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
 ) -> None:
     """So does one while the processes are made."""
     change(bundle, lambda l1: l1["program"][0].update(name="unheard"))
     with pytest.raises(TargetError, match=r"(?s)population 'l1', start:.*unheard\.weight"):
-        lava.simulate([bundle], interpreter=interpreter)
+        lava.simulate([bundle], interpreter=lava_interpreter)
     assert_nothing_left(temporary)
 
 
 @pytest.mark.lava
-def test_the_time_limit_ends_a_run(bundle: Path, temporary: Path, interpreter: lava.Interpreter) -> None:
+def test_the_time_limit_ends_a_run(bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter) -> None:
     """A simulation that is under way is ended when its time is over."""
     begin = time.monotonic()
     told = []
@@ -119,7 +112,7 @@ def test_the_time_limit_ends_a_run(bundle: Path, temporary: Path, interpreter: l
             [bundle],
             samples=many(),
             time_limit_seconds=4,
-            interpreter=interpreter,
+            interpreter=lava_interpreter,
             progress=lambda done, _: told.append(done),
         )
     assert time.monotonic() - begin < 30
@@ -128,7 +121,7 @@ def test_the_time_limit_ends_a_run(bundle: Path, temporary: Path, interpreter: l
 
 
 @pytest.mark.lava
-def test_control_c_ends_a_run(bundle: Path, temporary: Path, interpreter: lava.Interpreter) -> None:
+def test_control_c_ends_a_run(bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter) -> None:
     """KeyboardInterrupt passes through, and the Lava processes end."""
     seen = []
 
@@ -138,13 +131,13 @@ def test_control_c_ends_a_run(bundle: Path, temporary: Path, interpreter: lava.I
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lava.simulate([bundle], samples=many(), interpreter=interpreter, progress=interrupt)
+        lava.simulate([bundle], samples=many(), interpreter=lava_interpreter, progress=interrupt)
     assert len(seen) > 4  # one for each population, and Lava's own
     assert_nothing_left(temporary)
 
 
 @pytest.mark.lava
-def test_a_killed_child_is_noticed(bundle: Path, temporary: Path, interpreter: lava.Interpreter) -> None:
+def test_a_killed_child_is_noticed(bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter) -> None:
     """If the first process of the group is killed, as for its memory, the others end soon."""
     killed: list[int] = []
 
@@ -154,13 +147,13 @@ def test_a_killed_child_is_noticed(bundle: Path, temporary: Path, interpreter: l
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(TargetError, match="ended with exit code -9"):
-        lava.simulate([bundle], samples=many(), interpreter=interpreter, progress=kill)
+        lava.simulate([bundle], samples=many(), interpreter=lava_interpreter, progress=kill)
     assert_nothing_left(temporary)
 
 
 @pytest.mark.lava
 def test_no_process_outlives_a_killed_parent(
-    bundle: Path, temporary: Path, tmp_path: Path, interpreter: lava.Interpreter
+    bundle: Path, temporary: Path, tmp_path: Path, lava_interpreter: lava.Interpreter
 ) -> None:
     """Even SIGKILL of the Python that simulates, which can clean up nothing, leaves no process."""
     samples = tmp_path / "samples.npy"
@@ -173,7 +166,7 @@ def test_no_process_outlives_a_killed_parent(
     environment = {
         **os.environ,
         "TMPDIR": str(temporary),
-        "SNNDEPLOY_LAVA_PYTHON": str(interpreter.path),
+        "SNNDEPLOY_LAVA_PYTHON": str(lava_interpreter.path),
     }
     command = [sys.executable, "-c", program, str(bundle), str(samples)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
