@@ -25,6 +25,12 @@ else:
     import tomli as tomllib
 
 
+SURROGATES = ("triangle", "scaled_sigmoid", "sigmoid_reciprocal")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+LOSSES = ("tet", "ce")
+PENALTIES = ("syn", "total", "balance")
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """The graph to train.
@@ -33,7 +39,11 @@ class NetworkConfig:
     backward: Backward connections, each "source port:target port" or "source port:target port:delay".
     steps: Logical time steps T.
     tau, threshold: Of every LIF neuron.
-    surrogate_width: Half of the base of the triangle surrogate.
+    surrogate: Stand-in for the derivative of a spike, described in `snndeploy.nn.surrogate`; a parameter that
+        it does not have is not used.
+    surrogate_width: Half of the base of "triangle"; with 1 it is the piecewise linear function, too.
+    surrogate_alpha: Scale of "scaled_sigmoid" and "sigmoid_reciprocal".
+    surrogate_tau: Of "sigmoid_reciprocal", above the threshold; no leak.
     """
 
     backbone: str = "resnet8"
@@ -41,7 +51,10 @@ class NetworkConfig:
     steps: int = 4
     tau: float = 0.5
     threshold: float = 1.0
+    surrogate: str = "triangle"
     surrogate_width: float = 1.0
+    surrogate_alpha: float = 0.25
+    surrogate_tau: float = 0.6
 
     def __post_init__(self) -> None:
         _require(
@@ -53,9 +66,10 @@ class NetworkConfig:
         _require(self.steps >= 1, "network.steps", "must be at least 1", self.steps)
         _require(0 <= self.tau <= 1, "network.tau", "must lie in [0, 1]", self.tau)
         _require(self.threshold > 0, "network.threshold", "must be positive", self.threshold)
-        _require(
-            self.surrogate_width > 0, "network.surrogate_width", "must be positive", self.surrogate_width
-        )
+        _require_one_of(SURROGATES, "network.surrogate", self.surrogate)
+        for name in ("surrogate_width", "surrogate_alpha", "surrogate_tau"):
+            value = getattr(self, name)
+            _require(value > 0, f"network.{name}", "must be positive", value)
         _ = self.connections
 
     @property
@@ -90,8 +104,11 @@ class DataConfig:
 class OptimizerConfig:
     """How the weights are changed.
 
+    name: "adamw" with decoupled weight decay; "adam" or "sgd" with momentum, where it is part of the gradient.
     lr: Largest learning rate.
-    weight_decay: Decoupled, on all parameters.
+    weight_decay: As PyTorch counts it.
+    decay_norm: Whether it acts on the parameters of BatchNorm, too.
+    momentum: Of "sgd".
     clip_norm: Largest norm of the gradient; 0 leaves it as it is.
     schedule: "cosine" falls to 0 at the end.
     warmup_epochs: Epochs during which the learning rate grows linearly.
@@ -100,6 +117,8 @@ class OptimizerConfig:
     name: str = "adamw"
     lr: float = 0.01
     weight_decay: float = 0.02
+    decay_norm: bool = True
+    momentum: float = 0.9
     epochs: int = 15
     batch_size: int = 64
     clip_norm: float = 1.0
@@ -107,10 +126,11 @@ class OptimizerConfig:
     warmup_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.name == "adamw", "optimizer.name", "must be adamw", self.name)
+        _require_one_of(OPTIMIZERS, "optimizer.name", self.name)
         _require(self.schedule == "cosine", "optimizer.schedule", "must be cosine", self.schedule)
         _require(self.lr > 0, "optimizer.lr", "must be positive", self.lr)
         _require(self.weight_decay >= 0, "optimizer.weight_decay", "must be at least 0", self.weight_decay)
+        _require(0 <= self.momentum < 1, "optimizer.momentum", "must lie in [0, 1)", self.momentum)
         _require(self.epochs >= 1, "optimizer.epochs", "must be at least 1", self.epochs)
         _require(self.batch_size >= 2, "optimizer.batch_size", "must be at least 2", self.batch_size)
         _require(self.clip_norm >= 0, "optimizer.clip_norm", "must be at least 0", self.clip_norm)
@@ -126,6 +146,7 @@ class OptimizerConfig:
 class LossConfig:
     """What is minimised.
 
+    name: "tet", the mean over the steps of the cross entropy of each; "ce", the cross entropy of the mean.
     mse_weight: Share of the mean squared distance of the logits from 1, the regulariser of TET.
     """
 
@@ -133,8 +154,41 @@ class LossConfig:
     mse_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.name == "tet", "loss.name", "must be tet", self.name)
+        _require_one_of(LOSSES, "loss.name", self.name)
         _require(0 <= self.mse_weight <= 1, "loss.mse_weight", "must lie in [0, 1]", self.mse_weight)
+        _require(
+            self.name == "tet" or self.mse_weight == 0,
+            "loss.mse_weight",
+            f"must be 0 with {self.name}, as it is a part of tet",
+            self.mse_weight,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyConfig:
+    """What a spike costs while training; see `snndeploy.train.penalty`.
+
+    name: Weight of a neuron's spikes: "syn" the synapses it drives, "total" 1, "balance" 1 / neurons of its layer.
+    intensity: Factor of the penalty in the loss at the end of training; 0 for no penalty.
+    normalised: Whether the intensity is that of the penalty divided by its value when all neurons always fire.
+    power: p, 1 or 2; with 2 only neurons that fired are pushed down.
+    psi: How synapses are counted: "exact", or "nominal" with the borders of maps ignored.
+    schedule: "linear" lets the intensity grow from 0 over the training, "constant" does not.
+    """
+
+    name: str = "syn"
+    intensity: float = 0.0
+    normalised: bool = False
+    power: int = 1
+    psi: str = "exact"
+    schedule: str = "linear"
+
+    def __post_init__(self) -> None:
+        _require_one_of(PENALTIES, "penalty.name", self.name)
+        _require(self.intensity >= 0, "penalty.intensity", "must be at least 0", self.intensity)
+        _require(self.power in (1, 2), "penalty.power", "must be 1 or 2", self.power)
+        _require_one_of(("exact", "nominal"), "penalty.psi", self.psi)
+        _require_one_of(("linear", "constant"), "penalty.schedule", self.schedule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +210,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", "must be at least 0", self.seed)
@@ -258,6 +313,9 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
             isinstance(value, int) and not isinstance(value, bool), where, "must be a whole number", value
         )
         return value
+    if kind is bool:
+        _require(isinstance(value, bool), where, "must be true or false", value)
+        return value
     if kind is str:
         _require(isinstance(value, str), where, "must be a string", value)
         return value
@@ -279,6 +337,10 @@ def _connection(text: str) -> BackwardConnection:
         text,
     )
     return BackwardConnection(*(int(part) for part in parts))
+
+
+def _require_one_of(known: tuple[str, ...], where: str, value: str) -> None:
+    _require(value in known, where, f"must be one of {', '.join(known)}", value)
 
 
 def _require(holds: bool, where: str, rule: str, got: object) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snndeploy.errors import ConfigError
+from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import InputSpec, Network
+from snndeploy.ir.files import replacing
 from snndeploy.nn import SpikingNetwork, Triangle, recalibrate, run
 from snndeploy.train.config import Config, OptimizerConfig
 from snndeploy.train.data import Dataset, Samples, batches, load, shifted
@@ -79,8 +79,8 @@ def fit(config: Config, run_folder: Path, report: Callable[[EpochReport], None] 
         The trained network, BatchNorm still in it, its statistics recalibrated on the training samples.
 
     Raises:
-        ConfigError: The configuration does not fit the data, the loss is no longer finite, or the folder cannot
-            be written.
+        ConfigError: The configuration does not fit the data, or training diverges.
+        FileFormatError: The run folder cannot be written.
         GraphError: A backward connection is not possible.
     """
     data = load(config.data)
@@ -95,6 +95,7 @@ def fit(config: Config, run_folder: Path, report: Callable[[EpochReport], None] 
         for epoch in range(1, config.optimizer.epochs + 1):
             started = time.perf_counter()
             loss, accuracy, norm = _train_epoch(network, optimizer, config, data, rng, epoch)
+            _check_finite(network, loss, epoch)
             recalibrate(network, _calibration(config, data))
             trained = Network(
                 graph=graph,
@@ -170,10 +171,6 @@ def _train_epoch(
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm or math.inf)
-        if not math.isfinite(loss.item() + norm.item()):
-            raise ConfigError(
-                "optimizer.lr", f"the loss of epoch {epoch} is no longer finite", remedy="lower it"
-            )
         optimizer.step()
         loss_sum += loss.item()
         norm_sum += norm.item()
@@ -190,6 +187,11 @@ def _frames(samples: Samples, spec: InputSpec, steps: int) -> Tensor:
     """Network input (time, batch, *shape): each image at every step."""
     image = torch.from_numpy(spec.prepare(samples.images))
     return image.expand(steps, *image.shape)
+
+
+def _check_finite(network: SpikingNetwork, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss) or not all(bool(p.isfinite().all()) for p in network.parameters()):
+        raise ConfigError("optimizer.lr", f"training diverged in epoch {epoch}", remedy="lower it")
 
 
 def _check_batch_size(config: OptimizerConfig, data: Dataset) -> None:
@@ -216,12 +218,11 @@ def _metrics(config: Config, run_folder: Path) -> Iterator[Callable[[EpochReport
     """Writes config.toml, then hands out a function that appends a line to metrics.jsonl."""
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
-        unfinished = run_folder / f".config.toml.{os.getpid()}"
-        unfinished.write_text(config.to_toml(), encoding="utf-8")
-        unfinished.replace(run_folder / "config.toml")
+        with replacing(run_folder / "config.toml") as path:
+            path.write_text(config.to_toml(), encoding="utf-8")
         file = (run_folder / "metrics.jsonl").open("w", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(str(run_folder), "cannot be written", got=error) from error
+        raise FileFormatError(str(run_folder), "cannot be written", got=error.strerror) from error
 
     def write(done: EpochReport) -> None:
         file.write(json.dumps(dataclasses.asdict(done)) + "\n")

@@ -55,17 +55,28 @@ class SpikingNetwork(nn.Module):
                 self.register_parameter(_held_as(name), nn.Parameter(tensor))
 
     def forward(self, x: Tensor, *, stepped: bool = False) -> Tensor:
-        """Logits of each step, (time, batch, classes).
+        """Logits of each step, (time, batch, classes); arguments and errors as `advance`."""
+        return self.advance(x, stepped=stepped).logits
+
+    def advance(self, x: Tensor, *, stepped: bool = False, record_spikes: bool = False) -> Simulation:
+        """A forward pass as the mode asks for, with all that it gave; gradients flow through the spikes, too.
 
         Args:
             x: (time, batch, *shape).
             stepped: Step everything, not only loop bodies; the result is the same.
+            record_spikes: Keep the spikes of every Lif.
 
         Raises:
             NetworkError: The shape does not fit, or a delay is not below the number of steps.
         """
-        masks = self._draw_masks(x) if self.training else {}
-        done = self.simulate(x, batch_statistics=self.training, masks=masks, stepped=stepped)
+        masks = self.draw_masks(x) if self.training else {}
+        done = self.simulate(
+            x,
+            batch_statistics=self.training,
+            masks=masks,
+            stepped=stepped,
+            record_spikes=record_spikes,
+        )
         self.assign_statistics(
             {
                 name: (
@@ -76,7 +87,7 @@ class SpikingNetwork(nn.Module):
             }
         )
         self.forward_passes += self.training
-        return done.logits
+        return done
 
     def simulate(self, x: Tensor, *, batch_statistics: bool = False, **options: Any) -> Simulation:
         """Runs the network and changes nothing, whatever its mode.
@@ -134,7 +145,8 @@ class SpikingNetwork(nn.Module):
             setattr(self, _held_as(f"{name}.running_mean"), mean.detach())
             setattr(self, _held_as(f"{name}.running_var"), variance.detach())
 
-    def _draw_masks(self, x: Tensor) -> dict[str, Tensor]:
+    def draw_masks(self, x: Tensor) -> dict[str, Tensor]:
+        """Factors (batch, *shape) for each Dropout in the forward pass that is to come, for input like x."""
         masks = {}
         for name, op in self.graph.ops.items():
             if isinstance(op, Dropout):
