@@ -35,9 +35,8 @@ def fold(network: Network) -> Network:
                 state.bypass(name)
             case BatchNorm() as norm:
                 state.fold_norm(name, norm)
-    weights = {name: array.astype(np.float32) for name, array in state.weights.items()}
     graph = Graph(state.ops, tuple(state.edges))
-    return replace(network, graph=graph, weights=weights, format=Float32())
+    return replace(network, graph=graph, weights=state.weights, format=Float32())
 
 
 class _Folding:

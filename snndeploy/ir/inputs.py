@@ -77,7 +77,7 @@ class InputSpec:
         if self.mean:
             if len(self.mean) > 1 and x.shape[-axes] != len(self.mean):
                 raise NetworkError("input", f"must have {len(self.mean)} channels", got=x.shape)
-            per_channel = (-1, *(1,) * (axes - 1))
+            per_channel = (-1, *(1,) * (axes - 1)) if len(self.mean) > 1 else ()
             x = (x - np.reshape(self.mean, per_channel)) / np.reshape(self.std, per_channel)
         if self.grid_bits is not None:
             x = np.round(x * 2.0**self.grid_bits) / 2.0**self.grid_bits

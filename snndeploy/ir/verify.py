@@ -7,7 +7,6 @@ a flip is explained if the neuron lies within the rounding bound of its threshol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,20 @@ import numpy.typing as npt
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir.certificate import certify
-from snndeploy.ir.graph import Graph
 from snndeploy.ir.kernels import Values
-from snndeploy.ir.network import Exact, Network, op_parameters
-from snndeploy.ir.ops import AvgPool2d, BatchNorm, Lif
+from snndeploy.ir.network import Exact, Network
+from snndeploy.ir.ops import Lif
 from snndeploy.ir.replay import entering
+from snndeploy.ir.rounding import (
+    SMALLEST,
+    UNIT_ROUNDOFF,
+    accumulated,
+    relative_bound,
+    roundings,
+    worst_ratio,
+)
 from snndeploy.ir.run import Trace, as_steps
 
-_UNIT_ROUNDOFF = 2.0**-24  # of float32, rounding to nearest
-_SMALLEST = 2.0**-126  # of float32 before it loses digits, which no relative error describes
 _BATCH = 32
 
 
@@ -209,7 +213,7 @@ class _Forced:
     def __init__(self, network: Network, *, exact: bool) -> None:
         self.network = network
         self.exact = exact
-        self.terms = _terms(network.graph)
+        self.terms = roundings(network.graph)
         self.flips = dict.fromkeys(network.graph.ports, 0)
         self.unexplained = dict.fromkeys(network.graph.ports, 0)
         self.worst = dict.fromkeys(network.graph.ports, 0.0)
@@ -226,25 +230,25 @@ class _Forced:
                 self._add_layer(name, op, current, size, spikes[name])
             elif name == self.network.graph.output:
                 window = slice(self.network.steps - self.network.readout, None)
-                roundings = (
-                    self.terms[name] + self.network.readout + 2
-                )  # one division, perhaps by its inverse
-                bound = _gamma(roundings) * size[window].sum(axis=0) + _SMALLEST
+                count = self.terms[name] + self.network.readout + 2  # one division, perhaps by its inverse
+                bound = relative_bound(count) * size[window].sum(axis=0) + SMALLEST
                 right = current[window].sum(axis=0)
                 for given in (readout_sum, logits.astype(np.float64) * self.network.readout):
-                    self.readout = max(self.readout, _worst_ratio(np.abs(given - right), bound))
+                    self.readout = max(self.readout, worst_ratio(np.abs(given - right), bound))
 
     def _add_layer(
         self, name: str, op: Lif, current: Values, size: Values, spikes: npt.NDArray[np.bool_]
     ) -> None:
         potential, carried = _potentials(op, current, spikes)
-        rounding = _gamma(self.terms[name]) * size + 2 * _UNIT_ROUNDOFF * (np.abs(carried) + np.abs(current))
-        bound = _accumulated(op, rounding, spikes) + _SMALLEST
+        rounding = relative_bound(self.terms[name]) * size + 2 * UNIT_ROUNDOFF * (
+            np.abs(carried) + np.abs(current)
+        )
+        bound = accumulated(op, rounding, spikes) + SMALLEST
         flipped = (potential > op.threshold) != spikes
         distance = np.abs(potential - op.threshold)[flipped]
         self.flips[name] += int(flipped.sum())
         self.unexplained[name] += int(flipped.sum() if self.exact else (distance > bound[flipped]).sum())
-        self.worst[name] = max(self.worst[name], _worst_ratio(distance, bound[flipped]))
+        self.worst[name] = max(self.worst[name], worst_ratio(distance, bound[flipped]))
 
 
 def _potentials(op: Lif, current: Values, spikes: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
@@ -255,43 +259,6 @@ def _potentials(op: Lif, current: Values, spikes: npt.NDArray[np.bool_]) -> tupl
             carried[t] = op.tau * potential[t - 1] * ~spikes[t - 1]
         potential[t] = carried[t] + current[t]
     return potential, carried
-
-
-def _accumulated(op: Lif, rounding: Values, spikes: npt.NDArray[np.bool_]) -> Values:
-    """Error of the membrane potential: each step's rounding and what the leak leaves of earlier ones."""
-    bound = rounding.copy()
-    for t in range(1, len(bound)):
-        bound[t] += op.tau * bound[t - 1] * ~spikes[t - 1]
-    return bound
-
-
-def _terms(graph: Graph) -> dict[str, int]:
-    """Largest number of roundings on the way from spikes to what enters each op."""
-    leaving: dict[str, int] = {}
-    into: dict[str, int] = {}
-    for name in graph.order:
-        edges = graph.incoming[name]
-        into[name] = len(edges) + max((leaving.get(e.source, 0) for e in edges), default=0)
-        op = graph.ops[name]
-        own = 2
-        if isinstance(op, BatchNorm):
-            own = 8  # in either of the usual orders of its operations
-        elif "weight" in (parameters := op_parameters(op)):
-            own = math.prod(parameters["weight"][1:]) + 1
-        elif isinstance(op, AvgPool2d):
-            own = math.prod(op.kernel) + 1
-        leaving[name] = 0 if isinstance(op, Lif) or name == graph.input else into[name] + own
-    return into
-
-
-def _gamma(roundings: int) -> float:
-    """Relative error of a sum after that many roundings, in any order (Higham 2002, lemma 3.1)."""
-    return roundings * _UNIT_ROUNDOFF / (1 - roundings * _UNIT_ROUNDOFF)
-
-
-def _worst_ratio(error: Values, bound: Values) -> float:
-    """Largest error / bound."""
-    return float((error / bound).max(initial=0.0))
 
 
 def _check_traces(network: Network, expected: Trace, found: Trace, backend: str) -> None:
