@@ -14,6 +14,7 @@ from snndeploy.backbones import (
     BACKBONES,
     backbone,
     cnn7,
+    resnet6,
     resnet8,
     resnet18,
     resnet18_plain,
@@ -47,6 +48,7 @@ from snndeploy.ir import (
 CIFAR = (3, 32, 32)
 Build = Callable[[Shape, int, Lif | None], Graph]
 BUILDERS: dict[str, Build] = {
+    "resnet6": resnet6,
     "resnet8": resnet8,
     "resnet18": resnet18,
     "resnet18_plain": resnet18_plain,
@@ -217,7 +219,7 @@ def test_the_last_pool_covers_the_whole_map() -> None:
 def test_unknown_names_list_the_known_ones() -> None:
     """As one line the user can act on."""
     with pytest.raises(
-        ConfigError, match=r"backbone 'resnet50': is not known; choose one of resnet8, .*resnet19"
+        ConfigError, match=r"backbone 'resnet50': is not known; choose one of resnet6, .*resnet19"
     ):
         backbone("resnet50", CIFAR, 10)
 

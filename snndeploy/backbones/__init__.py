@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from snndeploy.backbones.penalised import cnn7, resnet18_preact, vgg11
-from snndeploy.backbones.resnet import resnet8, resnet18, resnet18_plain, resnet19
+from snndeploy.backbones.resnet import resnet6, resnet8, resnet18, resnet18_plain, resnet19
 from snndeploy.errors import ConfigError
 from snndeploy.ir import Graph, Shape
 
 BACKBONES: Mapping[str, Callable[[Shape, int], Graph]] = MappingProxyType(
     {
+        "resnet6": resnet6,
         "resnet8": resnet8,
         "resnet18": resnet18,
         "resnet18_plain": resnet18_plain,
@@ -26,6 +27,7 @@ __all__ = [
     "BACKBONES",
     "backbone",
     "cnn7",
+    "resnet6",
     "resnet8",
     "resnet18",
     "resnet18_plain",

@@ -91,3 +91,11 @@ def resnet8(shape: Shape, classes: int, lif: Lif | None = None) -> Graph:
     Arguments as `resnet18`. The layer count follows He et al. (CVPR 2016), section 4.2: 6n + 2 with n = 1.
     """
     return _resnet(shape, classes, stem=16, widths=(16, 32, 64), blocks=(1, 1, 1), lif=lif or Lif())
+
+
+def resnet6(shape: Shape, classes: int, lif: Lif | None = None) -> Graph:
+    """The smallest spiking ResNet here: stem 16, one block each of 16-32, 5 ports.
+
+    Arguments as `resnet18`. It is the network of the `recall` task, where a backward connection pays.
+    """
+    return _resnet(shape, classes, stem=16, widths=(16, 32), blocks=(1, 1), lif=lif or Lif())

@@ -76,7 +76,7 @@ def _branch(graph: Graph, source: str, target: str, stem: str) -> dict[str, Op]:
         branch[f"{stem}.conv"] = Conv2d(in_channels=start[0], out_channels=channels, kernel=(1, 1))
     branch[f"{stem}.norm"] = BatchNorm(channels=channels)
     size = (end[1], end[2]) if len(end) == 3 else (1, 1)
-    if len(start) != len(end) or start[1:] != end[1:]:
+    if start[1:] != end[1:]:
         branch[f"{stem}.upsample"] = Upsample(size=size)
         if len(end) == 1:
             branch[f"{stem}.flatten"] = Flatten()

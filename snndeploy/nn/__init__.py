@@ -4,9 +4,17 @@ from snndeploy.nn.engine import Simulation
 from snndeploy.nn.initial import initial_weights
 from snndeploy.nn.network import SpikingNetwork, recalibrate
 from snndeploy.nn.run import run
-from snndeploy.nn.surrogate import Surrogate, Triangle
+from snndeploy.nn.surrogate import (
+    ScaledSigmoid,
+    SigmoidReciprocal,
+    Surrogate,
+    Triangle,
+    surrogate_of,
+)
 
 __all__ = [
+    "ScaledSigmoid",
+    "SigmoidReciprocal",
     "Simulation",
     "SpikingNetwork",
     "Surrogate",
@@ -14,4 +22,5 @@ __all__ = [
     "initial_weights",
     "recalibrate",
     "run",
+    "surrogate_of",
 ]

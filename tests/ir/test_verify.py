@@ -158,6 +158,36 @@ def test_double_precision_passes_as_a_back_end() -> None:
     assert flips > 0
 
 
+def test_errors_of_long_sums_are_explained() -> None:
+    """A hundred thousand terms of one sign, added one after another: far off, but not further than it may be."""
+    count = 2**17
+    ops: dict[str, Op] = {"in": Input(shape=(count,)), "fc": linear(count, 1), "l": Lif(), "out": Output()}
+    weights = {"fc.weight": np.full((1, count), 0.1)}
+    graph = wired(ops, "in fc out", "in fc l out")
+    network = Network(graph=graph, weights=weights, steps=1, input=InputSpec())
+    x = np.ones((1, count), np.float32)
+    exact_sum = count * float(np.float32(0.1)) + 1
+    other = backend(network, x)
+    assert abs(other.readout_sum.item() - exact_sum) > 100 * 2.0**-24 * exact_sum
+    found = compare(network, x, run(network, x), other, "one by one")
+    assert found.passed
+    assert found.forced_readout_error > 0.001
+
+
+def test_errors_that_pile_up_in_a_membrane_are_explained() -> None:
+    """Without leak a thousand steps of 0.1 fall short of 99.9995, which they should reach."""
+    ops: dict[str, Op] = {"in": Input(shape=(1,)), "l": Lif(tau=1.0, threshold=99.9995), "out": Output()}
+    network = Network(graph=wired(ops, "in l out"), weights={}, steps=1000, input=InputSpec())
+    x = np.full((1, 1), 0.1, np.float32)
+    single, double = run(network, x, potentials=True), run(network, x, potentials=True, dtype=np.float64)
+    assert single.potentials["l"][-1].item() < 99.9995 < double.potentials["l"][-1].item()
+    found = compare(network, x, double, single, "single")
+    assert found.passed
+    assert found.layers[0].flips == 1
+    last_step = 4 * 2.0**-24 * 100
+    assert double.potentials["l"][-1].item() - 99.9995 > 10 * last_step, "more than one step can explain"
+
+
 def changed(network: Network, parameter: str, by: float, index: tuple[int, ...] | None = None) -> Network:
     """The network with one value of a parameter changed, by default the first channels' centre, as floats."""
     array = network.weights[parameter].copy()
