@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {"snndeploy": "snndeploy", **SETUP["package-dir"]}
 CHILD = "snndeploy.targets.lava.child"  # started by file path in a Python with Lava; never imported here
-STANDARD = set(sys.stdlib_module_names) | {"__future__", "tomllib", "typing_extensions"}  # tomllib: from 3.11 on
+STANDARD = set(sys.stdlib_module_names) | {
+    "__future__",
+    "tomllib",
+    "typing_extensions",
+}  # tomllib: from 3.11 on
 OURS = {  # package -> the packages of ours it may import besides itself and snndeploy.errors
     "snndeploy.errors": set[str](),
     "snndeploy.ir": set[str](),
@@ -38,7 +42,18 @@ THIRD_PARTY = {  # package -> what else it may import
     "snndeploy.ir": {"numpy", "safetensors"},
     "snndeploy.nn": {"numpy", "torch"},
     "snndeploy.backbones": set[str](),
-    "snndeploy.train": {"numpy", "torch", "torchvision", "sklearn", "tomli", "tomli_w"},
+    "snndeploy.train": {
+        "numpy",
+        "torch",
+        "torchvision",
+        "sklearn",
+        "safetensors",
+        "tomli",
+        "tomli_w",
+        "PIL",
+        "tonic",
+        "tensorboard",
+    },
     "snndeploy.export": {"numpy", "onnx", "onnx_ir"},
     "snndeploy.targets": {"numpy", "onnxruntime", "tomli"},
     CHILD: {"numpy", "lava"},

@@ -25,10 +25,23 @@ else:
     import tomli as tomllib
 
 
+DATA_SETS = (
+    "digits",
+    "recall",
+    "moving_digits",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+    "tiny_imagenet",
+    "cifar10_dvs",
+)
+AUGMENTATIONS = ("shift", "crop", "flip", "roll", "randaugment")
 SURROGATES = ("triangle", "scaled_sigmoid", "sigmoid_reciprocal")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 LOSSES = ("tet", "ce")
 PENALTIES = ("syn", "total", "balance")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +51,8 @@ class NetworkConfig:
     backbone: Its name in `snndeploy.backbones`.
     backward: Backward connections, each "source port:target port" or "source port:target port:delay".
     steps: Logical time steps T.
+    readout: How many of the last steps the answer is read from; 0 for the data set's own number, which is all
+        of them where nothing else is said.
     tau, threshold: Of every LIF neuron.
     surrogate: Stand-in for the derivative of a spike, described in `snndeploy.nn.surrogate`; a parameter that
         it does not have is not used.
@@ -49,6 +64,7 @@ class NetworkConfig:
     backbone: str = "resnet8"
     backward: tuple[str, ...] = ("4:2",)
     steps: int = 4
+    readout: int = 0
     tau: float = 0.5
     threshold: float = 1.0
     surrogate: str = "triangle"
@@ -64,6 +80,12 @@ class NetworkConfig:
             self.backbone,
         )
         _require(self.steps >= 1, "network.steps", "must be at least 1", self.steps)
+        _require(
+            0 <= self.readout <= self.steps,
+            "network.readout",
+            f"must lie in [0, {self.steps}], the number of time steps",
+            self.readout,
+        )
         _require(0 <= self.tau <= 1, "network.tau", "must lie in [0, 1]", self.tau)
         _require(self.threshold > 0, "network.threshold", "must be positive", self.threshold)
         _require_one_of(SURROGATES, "network.surrogate", self.surrogate)
@@ -80,24 +102,50 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What to train on.
+    """What to train on. Each data set is described, with its own values, in `snndeploy.train.data`.
 
     name: The data set.
-    seed: Of the split into train, validation and test.
-    repeat: How many times rows and columns of an image are repeated.
-    shift: Training images are moved by up to so many raw pixels each way, at random.
+    folder: Where the files of data sets are, each data set in a folder of its own.
+    download: Whether files that are missing are fetched from the web.
+    url: Where from, if not from the official address; checksums are those of the official files.
+    seed: Of the split into train, validation and test, and of sequences that are drawn once.
+    validation: Training samples set aside, as a number or, below 1, as a share; 0 for the data set's own.
+    merge_validation: Train on them, too: for a final training, once nothing is left to be chosen.
+    augment: Random changes of training images, in this order; "auto" stands for the data set's own.
+    shift: Largest move of the augmentation "shift", in raw pixels each way.
+    normalize: Whether values get mean 0 and deviation 1, where the data set has a mean and a deviation.
+    repeat: How many times rows and columns of an image are repeated; 0 for the data set's own.
+    grid_bits: Input is rounded to multiples of 2**-grid_bits; -1 for the data set's own.
+    steps: Frames of a sequence; 0 for the data set's own.
+    size: Edge of a frame in pixels; 0 for the data set's own.
     """
 
     name: str = "digits"
+    folder: str = "data"
+    download: bool = False
+    url: str = ""
     seed: int = 0
-    repeat: int = 2
+    validation: float = 0.0
+    merge_validation: bool = False
+    augment: tuple[str, ...] = ("auto",)
     shift: int = 1
+    normalize: bool = True
+    repeat: int = 0
+    grid_bits: int = -1
+    steps: int = 0
+    size: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.name == "digits", "data.name", "must be digits", self.name)
+        _require_one_of(DATA_SETS, "data.name", self.name)
         _require(self.seed >= 0, "data.seed", "must be at least 0", self.seed)
-        _require(self.repeat >= 1, "data.repeat", "must be at least 1", self.repeat)
-        _require(self.shift >= 0, "data.shift", "must be at least 0", self.shift)
+        share = 0 <= self.validation < 1 or (self.validation >= 1 and self.validation % 1 == 0)
+        _require(share, "data.validation", "must be a share below 1 or a whole number", self.validation)
+        for name in self.augment:
+            _require_one_of(("auto", *AUGMENTATIONS), "data.augment", name)
+        _require(-1 <= self.grid_bits <= 16, "data.grid_bits", "must lie in [-1, 16]", self.grid_bits)
+        for name, most in (("shift", 1024), ("repeat", 1024), ("steps", 100_000), ("size", 1024)):
+            value = getattr(self, name)
+            _require(0 <= value <= most, f"data.{name}", f"must lie in [0, {most}]", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +163,7 @@ class OptimizerConfig:
     """
 
     name: str = "adamw"
-    lr: float = 0.01
+    lr: float = 0.02
     weight_decay: float = 0.02
     decay_norm: bool = True
     momentum: float = 0.9
@@ -197,6 +245,16 @@ class Config:
 
     seed: Of the initial weights, the order of the batches, augmentation and dropout.
     threads: PyTorch's threads; a result can be repeated to the bit with the same number only.
+    start: A network file whose weights to start from; see `snndeploy.train.start`.
+    device: Where to train; "auto" takes a GPU if there is one.
+    precision: Of the products of convolutions and fully connected layers while training. Membranes, sums,
+        batch statistics and the loss stay in float32, and so does all that is measured.
+    deterministic: Refuse operations whose result may differ from run to run, which some on a GPU do.
+    calibration_batches: Of the training samples, after every epoch, for the running statistics; 0 for all.
+    checkpoint_batches: Batches between checkpoints within an epoch; 0 for none. After an epoch there always
+        is one.
+    checkpoint_seconds: Seconds after which there is one within an epoch; 0 for never.
+    tensorboard: Whether the metrics are also written for TensorBoard.
 
     Example:
         >>> config = Config.from_mapping({"optimizer": {"epochs": 3}, "network": {"backward": ["6:4"]}})
@@ -205,7 +263,15 @@ class Config:
     """
 
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
+    start: str = ""
+    device: str = "auto"
+    precision: str = "float32"
+    deterministic: bool = False
+    calibration_batches: int = 0
+    checkpoint_batches: int = 0
+    checkpoint_seconds: float = 600.0
+    tensorboard: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -215,6 +281,11 @@ class Config:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", "must be at least 0", self.seed)
         _require(1 <= self.threads <= 1024, "threads", "must lie in [1, 1024]", self.threads)
+        _require_one_of(DEVICES, "device", self.device)
+        _require_one_of(PRECISIONS, "precision", self.precision)
+        for name in ("calibration_batches", "checkpoint_batches", "checkpoint_seconds"):
+            value = getattr(self, name)
+            _require(value >= 0, name, "must be at least 0", value)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:

@@ -2,231 +2,116 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from snndeploy.errors import ConfigError, FileFormatError
-from snndeploy.ir import InputSpec, Network
+from snndeploy.errors import FileFormatError
+from snndeploy.ir import Network
 from snndeploy.ir.files import replacing
-from snndeploy.nn import SpikingNetwork, Triangle, recalibrate, run
-from snndeploy.train.config import Config, OptimizerConfig
-from snndeploy.train.data import Dataset, Samples, batches, load, shifted
-from snndeploy.train.losses import tet
+from snndeploy.train import checkpoint
+from snndeploy.train.checkpoint import CHECKPOINT_FILE, Checkpoint
+from snndeploy.train.config import Config
+from snndeploy.train.data import Dataset, load
+from snndeploy.train.machine import Machine, prepared
+from snndeploy.train.metrics import BatchReport, EpochReport, recording
 from snndeploy.train.model import build_graph
-
-_EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch did; a line of metrics.jsonl.
-
-    epoch: Counted from 1.
-    epochs: How many there will be.
-    loss: Mean over the batches.
-    train_accuracy: Share of right answers while training, on augmented images and changing weights.
-    validation_accuracy: Share of right answers after the epoch, with recalibrated statistics.
-    lr: Learning rate at the last batch.
-    gradient_norm: Mean over the batches, before clipping.
-    firing_rates: Spikes per neuron and time step of every Lif on the validation images.
-    seconds: Wall time, validation included.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    lr: float
-    gradient_norm: float
-    firing_rates: Mapping[str, float]
-    seconds: float
+from snndeploy.train.snapshot import capture, graph_of, restore
+from snndeploy.train.start import starting_point
+from snndeploy.train.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How a network does on some samples.
-
-    accuracy: Share of right answers.
-    firing_rates: Spikes per neuron and time step of every Lif.
-    """
-
-    accuracy: float
-    firing_rates: Mapping[str, float]
+def _silent(_: Any) -> None: ...
 
 
-def fit(config: Config, run_folder: Path, report: Callable[[EpochReport], None] = lambda _: None) -> Network:
+def fit(
+    config: Config,
+    run_folder: Path,
+    report: Callable[[EpochReport], None] = _silent,
+    *,
+    on_batch: Callable[[BatchReport], None] = _silent,
+    resume: bool = False,
+    data: Dataset | None = None,
+) -> Network:
     """Trains a network and keeps its last epoch. The test samples are not looked at.
 
-    Leaves the resolved configuration (config.toml) and metrics.jsonl in the run folder.
+    Leaves the resolved configuration (config.toml), metrics.jsonl and the last checkpoint in the run folder.
+    A run that was stopped, even killed, and is resumed ends with the same bits as one that was not, given the
+    same versions, the same number of threads and a CPU; on a GPU `config.deterministic` is needed, too.
 
     Args:
         config: Everything that decides the run.
-        run_folder: Made if need be; the two files are replaced.
-        report: Called after every epoch.
+        run_folder: Made if need be; the files are replaced.
+        report: Called after every epoch, once its checkpoint is written.
+        on_batch: Called after every batch.
+        resume: Go on from the last checkpoint in the run folder, if there is one; metrics recorded after it
+            are dropped. If all is done, the trained network is only read.
+        data: What to train on; loaded as the configuration says unless given.
 
     Returns:
-        The trained network, BatchNorm still in it, its statistics recalibrated on the training samples.
+        The trained network, BatchNorm still in it unless the run started from a folded network, its
+        statistics recalibrated on the training samples.
 
     Raises:
-        ConfigError: The configuration does not fit the data, or training diverges.
-        FileFormatError: The run folder cannot be written.
+        ConfigError: The configuration does not fit the data or the checkpoint, or training diverges.
+        FileFormatError: The run folder cannot be written, or the checkpoint is damaged.
         GraphError: A backward connection is not possible.
     """
-    data = load(config.data)
-    _check_batch_size(config.optimizer, data)
-    graph = build_graph(config.network, data.shape, len(data.classes))
-    network = SpikingNetwork(graph, surrogate=Triangle(config.network.surrogate_width), seed=config.seed)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay
-    )
-    rng = np.random.default_rng(config.seed)
-    with _threads(config.threads), _metrics(config, run_folder) as write:
-        for epoch in range(1, config.optimizer.epochs + 1):
-            started = time.perf_counter()
-            loss, accuracy, norm = _train_epoch(network, optimizer, config, data, rng, epoch)
-            _check_finite(network, loss, epoch)
-            recalibrate(network, _calibration(config, data))
-            trained = Network(
-                graph=graph,
-                weights=network.weights(),
-                steps=config.network.steps,
-                input=data.input,
-                classes=data.classes,
-            )
-            validation = evaluate(trained, data.validation)
-            done = EpochReport(
-                epoch=epoch,
-                epochs=config.optimizer.epochs,
-                loss=loss,
-                train_accuracy=accuracy,
-                validation_accuracy=validation.accuracy,
-                lr=optimizer.param_groups[0]["lr"],
-                gradient_norm=norm,
-                firing_rates=validation.firing_rates,
-                seconds=time.perf_counter() - started,
-            )
-            write(done)
-            report(done)
-    return trained
+    path = run_folder / CHECKPOINT_FILE
+    last = _last(config, path) if resume else None
+    source = load(config.data) if data is None else data
+    with prepared(config) as machine:
+        trainer = _trainer(config, source, machine, last, path)
+        _open(config, run_folder, fresh=last is None)
+        with recording(run_folder, trainer.history, tensorboard=config.tensorboard) as record:
+            while not trainer.done:
+                written = time.monotonic()
+                for batch in trainer.train_epoch():
+                    if _is_due(config, trainer, time.monotonic() - written):
+                        checkpoint.save(capture(trainer), path)
+                        written = time.monotonic()
+                    on_batch(batch)
+                epoch = trainer.finish_epoch()
+                record(epoch)
+                checkpoint.save(capture(trainer), path)
+                report(epoch)
+        return trainer.trained()
 
 
-def evaluate(network: Network, samples: Samples) -> Evaluation:
-    """Runs a network, folded or not, on raw samples.
-
-    Raises:
-        ConfigError: There are no samples.
-    """
-    if len(samples) == 0:
-        raise ConfigError("samples", "there must be at least one to evaluate")
-    right = 0
-    fired = dict.fromkeys(network.graph.ports, 0.0)
-    for batch in batches(samples, _EVALUATION_BATCH):
-        trace = run(network, network.input.prepare(batch.images))
-        right += int((trace.logits.argmax(axis=1) == batch.labels).sum())
-        for name, spikes in trace.spikes.items():
-            fired[name] += float(spikes.mean()) * len(batch)
-    return Evaluation(right / len(samples), {name: total / len(samples) for name, total in fired.items()})
+def _last(config: Config, path: Path) -> Checkpoint | None:
+    """The checkpoint to go on from, if there is one."""
+    if not path.exists():
+        return None
+    found = checkpoint.load(path)
+    checkpoint.require_same(config, found.config, str(path))
+    return found
 
 
-def learning_rate(config: OptimizerConfig, progress: float) -> float:
-    """Learning rate after `progress` epochs: a linear rise, then half a cosine down to 0."""
-    warmup = config.warmup_epochs
-    if progress < warmup:
-        return config.lr * progress / warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (config.epochs - warmup)))
+def _trainer(config: Config, data: Dataset, machine: Machine, last: Checkpoint | None, path: Path) -> Trainer:
+    if last is None:
+        built = build_graph(config.network, data.shape, len(data.classes))
+        graph, weights = starting_point(config.start, built, config.network.connections)
+        return Trainer(config, data, machine, graph, weights)
+    trainer = Trainer(config, data, machine, graph_of(last, path))
+    restore(trainer, last, path)
+    return trainer
 
 
-def _train_epoch(
-    network: SpikingNetwork,
-    optimizer: torch.optim.Optimizer,
-    config: Config,
-    data: Dataset,
-    rng: np.random.Generator,
-    epoch: int,
-) -> tuple[float, float, float]:
-    """Changes the weights; returns the loss, the accuracy and the norm of the gradient."""
-    network.train()
-    size = config.optimizer.batch_size
-    count = len(data.train) // size
-    loss_sum = norm_sum = 0.0
-    right = 0
-    for place, raw in enumerate(batches(data.train, size, rng=rng, drop_last=True)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.optimizer, epoch - 1 + (place + 0.5) / count)
-        batch = shifted(raw, config.data.shift, rng)
-        labels = torch.from_numpy(batch.labels)
-        logits = network(_frames(batch, data.input, config.network.steps))
-        loss = tet(logits, labels, mse_weight=config.loss.mse_weight)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm or math.inf)
-        optimizer.step()
-        loss_sum += loss.item()
-        norm_sum += norm.item()
-        right += int((logits.mean(0).argmax(1) == labels).sum())
-    return loss_sum / count, right / (count * size), norm_sum / count
-
-
-def _calibration(config: Config, data: Dataset) -> Iterator[Tensor]:
-    for batch in batches(data.train, config.optimizer.batch_size, drop_last=True):
-        yield _frames(batch, data.input, config.network.steps)
-
-
-def _frames(samples: Samples, spec: InputSpec, steps: int) -> Tensor:
-    """Network input (time, batch, *shape): each image at every step."""
-    image = torch.from_numpy(spec.prepare(samples.images))
-    return image.expand(steps, *image.shape)
-
-
-def _check_finite(network: SpikingNetwork, loss: float, epoch: int) -> None:
-    if not math.isfinite(loss) or not all(bool(p.isfinite().all()) for p in network.parameters()):
-        raise ConfigError("optimizer.lr", f"training diverged in epoch {epoch}", remedy="lower it")
-
-
-def _check_batch_size(config: OptimizerConfig, data: Dataset) -> None:
-    if config.batch_size > len(data.train):
-        raise ConfigError(
-            "optimizer.batch_size",
-            f"must be at most {len(data.train)}, the number of training samples",
-            got=config.batch_size,
-        )
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _metrics(config: Config, run_folder: Path) -> Iterator[Callable[[EpochReport], None]]:
-    """Writes config.toml, then hands out a function that appends a line to metrics.jsonl."""
+def _open(config: Config, run_folder: Path, *, fresh: bool) -> None:
+    """Makes the run folder and writes config.toml; a fresh run must not find the checkpoint of an older one."""
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
-        with replacing(run_folder / "config.toml") as path:
-            path.write_text(config.to_toml(), encoding="utf-8")
-        file = (run_folder / "metrics.jsonl").open("w", encoding="utf-8")
+        checkpoint.sweep(run_folder)
+        if fresh:
+            (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise FileFormatError(str(run_folder), "cannot be written", got=error.strerror) from error
+    with replacing(run_folder / "config.toml") as temporary:
+        temporary.write_text(config.to_toml(), encoding="utf-8")
 
-    def write(done: EpochReport) -> None:
-        file.write(json.dumps(dataclasses.asdict(done)) + "\n")
-        file.flush()
 
-    with file:
-        yield write
+def _is_due(config: Config, trainer: Trainer, seconds: float) -> bool:
+    """Whether there is to be a checkpoint after this batch."""
+    every, after = config.checkpoint_batches, config.checkpoint_seconds
+    return bool((every and trainer.batch % every == 0) or (after and seconds >= after))

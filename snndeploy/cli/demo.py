@@ -49,14 +49,15 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json
     from snndeploy.train import data
     from snndeploy.train.config import Config, override
 
-    config = Config.from_mapping(override({}, (f"seed={seed}", *overrides)))
+    # On the CPU unless told otherwise, so that the numbers are the same on every machine of its kind.
+    config = Config.from_mapping(override({}, (f"seed={seed}", "device=cpu", *overrides)))
     trained = train_and_save(config, out)
     if trained.exact is None:
         raise QuantizeError("demo", "needs a network that can be certified exact", got=trained.problem)
     say("exporting ONNX and the Lava bundle")
     timing = schedule(trained.exact.graph)
     source = data.load(config.data)
-    x = source.input.prepare(source.test.images[:samples])
+    x = data.network_input(source.test.take(slice(0, samples)), source.input)
     deploy(trained.exact, x, out, timing)
     comparisons = {
         "exact": verify_exact(trained.exact, x, out),
@@ -66,8 +67,8 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json
     facts = {
         "run": str(out),
         "seed": seed,
-        "test_accuracy": trained.accuracy,
-        "exact_test_accuracy": trained.exact_accuracy,
+        "test_accuracy": trained.facts["test_accuracy"],
+        "exact_test_accuracy": trained.facts["exact_test_accuracy"],
         "schedule": timing.name,
         "initiation_interval": timing.initiation_interval,
         "machine_steps": timing.machine_steps(trained.exact.steps),
@@ -97,13 +98,13 @@ def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Compa
     """Compares every back end, running the files just written, with the interpreter."""
     from snndeploy.cli.backends import run_onnx, run_torch
     from snndeploy.cli.output import progress
-    from snndeploy.ir import compare, run
+    from snndeploy.ir import as_steps, compare, run
     from snndeploy.targets import lava
 
     found = {"torch": run_torch(network, x, 1)}
     for form, name in _ONNX_FILES.items():
         found[f"onnx-{form}"] = run_onnx(network, x, 1, form=form, file=out / name)
-    with progress("simulating Lava", len(x)) as report:
+    with progress("simulating Lava", as_steps(network, x).shape[1]) as report:
         (simulation,) = lava.simulate([out / _BUNDLE], progress=lambda done, _: report(done))
     found["lava"] = simulation.trace
     expected = run(network, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,12 +102,14 @@ def describe(graph: Graph, steps: int, mode: Literal["exact", "nominal"]) -> dic
         possible_connections,
         schedule,
     )
-    from snndeploy.ir.fanout import psi
+    from snndeploy.ir.fanout import fanouts
     from snndeploy.ir.network import op_parameter_count
 
     timing = schedule(graph)
-    fanout = psi(graph, mode)
-    totals = {name: _whole(array.sum()) for name, array in fanout.items()}
+    totals = dict.fromkeys(graph.ports, Fraction())
+    for path in fanouts(graph):
+        if path.kind == "spike":
+            totals[path.source] += path.total if mode == "exact" else path.nominal_total
     sizes = {name: math.prod(graph.shapes[name]) for name in graph.order}
     ops = [
         {
@@ -116,7 +119,7 @@ def describe(graph: Graph, steps: int, mode: Literal["exact", "nominal"]) -> dic
             "parameters": op_parameter_count(graph.ops[name]),
             "neurons": sizes[name] if name in graph.ports else 0,
             "port": graph.ports.index(name) if name in graph.ports else None,
-            "psi": totals.get(name),
+            "psi": _whole(totals[name]) if name in totals else None,
             "start": timing.start.get(name),
         }
         for name in graph.order
@@ -126,7 +129,7 @@ def describe(graph: Graph, steps: int, mode: Literal["exact", "nominal"]) -> dic
         "parameters": parameter_count(graph),
         "spiking_layers": len(graph.ports),
         "psi": mode,
-        "psi_total": _whole(sum(totals.values())),
+        "psi_total": _whole(sum(totals.values(), Fraction())),
         "ports": len(graph.ports),
         "backward_connections": possible_connections(graph),
         "architectures": architectures(graph),
@@ -139,9 +142,8 @@ def describe(graph: Graph, steps: int, mode: Literal["exact", "nominal"]) -> dic
     }
 
 
-def _whole(value: Any) -> int | float:
-    number = float(value)
-    return int(number) if number.is_integer() else number
+def _whole(value: Fraction) -> int | float:
+    return value.numerator if value.denominator == 1 else float(value)
 
 
 def _as_text(what: str, facts: dict[str, Any]) -> str:

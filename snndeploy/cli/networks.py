@@ -103,7 +103,8 @@ def _random(network: Network, count: int) -> Samples:
     front = (network.steps, count) if spec.kind == "frames" else (count,)
     x = np.random.default_rng(_RANDOM_SEED).uniform(spec.low, spec.high, (*front, *shape))
     if spec.grid_bits is not None:
-        x = np.round(x * 2.0**spec.grid_bits) / 2.0**spec.grid_bits
+        grid = 2.0**spec.grid_bits
+        x = np.clip(np.round(x * grid), np.ceil(spec.low * grid), np.floor(spec.high * grid)) / grid
     return Samples(x.astype(np.float32), None, f"random noise (seed {_RANDOM_SEED})", count)
 
 
@@ -117,6 +118,7 @@ def _from_file(network: Network, path: Path, count: int) -> Samples:
     except (OSError, ValueError, EOFError) as error:
         raise NetworkError(str(path), "cannot be read as a .npy array", got=str(error)) from None
     frames = network.input.kind == "frames"
-    raw = raw[:, :count] if frames else raw[:count]
-    x = as_steps(network, network.input.prepare(raw)) if frames else network.input.prepare(raw)
+    axes = len(network.graph.shapes[network.graph.input])
+    x = network.input.prepare(raw[:, :count] if frames else raw[:count], axes=axes)
+    as_steps(network, x)  # refuses a shape that does not fit
     return Samples(x, None, str(path), x.shape[1] if frames else x.shape[0])

@@ -53,8 +53,8 @@ def _cell(value: object) -> str:
 class Report(Protocol):
     """Tells how far a piece of long work has come."""
 
-    def __call__(self, done: int, note: str = "") -> None:
-        """Reports that `done` of the total is done."""
+    def __call__(self, done: float, note: str = "") -> None:
+        """Reports that `done` of the total is done; parts of one move a bar and print no line."""
 
 
 @contextmanager
@@ -70,8 +70,9 @@ def progress(label: str, total: int) -> Iterator[Report]:
 def _lines(label: str, total: int) -> Report:
     shown = 0
 
-    def report(done: int, note: str = "") -> None:
+    def report(done: float, note: str = "") -> None:
         nonlocal shown
+        done = int(done)
         if done > shown and (done >= total or done >= shown + max(total // 20, 1)):
             shown = done
             click.echo(f"{label}: {done}/{total} {note}".rstrip(), err=True)
@@ -88,7 +89,7 @@ def _bar(label: str, total: int) -> Iterator[Report]:
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, note="")
 
-        def report(done: int, note: str = "") -> None:
+        def report(done: float, note: str = "") -> None:
             bar.update(task, completed=done, note=note)
 
         yield report

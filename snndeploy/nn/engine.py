@@ -172,7 +172,9 @@ class _Pass:
             case Dropout():
                 return entering * self.masks[name] if name in self.masks else entering
             case Conv2d() | Linear() | AvgPool2d() | Upsample() | Flatten():
-                folded = apply(op, entering.flatten(0, 1), self.own(name))
+                # Autocast lowers the precision of products only: what is summed, normalised or kept over time
+                # stays in that of the input.
+                folded = apply(op, entering.flatten(0, 1), self.own(name)).to(self.x.dtype)
                 return folded.view(*entering.shape[:2], *folded.shape[1:])
             case _:
                 assert_never(op)

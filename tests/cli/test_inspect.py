@@ -54,6 +54,32 @@ def test_nominal_fan_out_ignores_borders(run_json: Callable[..., Any]) -> None:
     assert nominal["psi_total"] > exact["psi_total"]
 
 
+@pytest.mark.parametrize(
+    ("backbone", "shape", "neurons", "layers", "nominal", "exact"),
+    [
+        ("resnet18_preact", "3x32x32", 671_744, 20, 553_730_048, 480_239_616),
+        ("vgg11", "3x32x32", 249_856, 10, 827_367_424, 670_343_168),
+        ("cnn7", "1x28x28", 35_496, 6, 30_992_400, 30_992_400),
+    ],
+)
+def test_networks_of_the_penalty_paper(
+    run_json: Callable[..., Any],
+    backbone: str,
+    shape: str,
+    neurons: int,
+    layers: int,
+    nominal: int,
+    exact: int,
+) -> None:
+    """Table 1 of Spiking Synaptic Penalty, as far as it follows from its table 5; docs/penalty.md tells the rest."""
+    for mode, total in (("nominal", nominal), ("exact", exact)):
+        facts = run_json("inspect", backbone, "--input", shape, "--psi", mode)
+        assert facts["psi"] == mode
+        assert facts["psi_total"] == pytest.approx(total, rel=1e-12)
+        assert (facts["neurons"], facts["spiking_layers"]) == (neurons, layers)
+        assert sum(op["psi"] or 0 for op in facts["ops"]) == pytest.approx(total, rel=1e-12)
+
+
 def test_network_file(run_json: Callable[..., Any], network: Path) -> None:
     """A file brings its own steps and connections."""
     facts = run_json("inspect", network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,10 +20,12 @@ from snndeploy.ir import Exact, Float32, certify, load
 from snndeploy.train.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["threads=1", "optimizer.epochs=1", "optimizer.warmup_epochs=0"]
+SMALL = ["threads=1", "device=cpu", "optimizer.epochs=1", "optimizer.warmup_epochs=0"]
 FILES = {
     "config.toml",
     "metrics.jsonl",
+    "checkpoint.safetensors",
+    "test.json",
     "trained.snn.safetensors",
     "float32.snn.safetensors",
     "exact.snn.safetensors",
@@ -36,7 +39,7 @@ def settings() -> list[str]:
 
 def test_example_configuration_is_the_default() -> None:
     """The documented example says what the demonstration does."""
-    assert Config.from_file(ROOT / "docs" / "examples" / "digits.toml") == Config()
+    assert Config.from_file(ROOT / "configs" / "digits.toml") == Config()
 
 
 def test_train(run_json: Callable[..., Any], tmp_path: Path) -> None:
@@ -59,6 +62,13 @@ def test_train(run_json: Callable[..., Any], tmp_path: Path) -> None:
     assert 0.1 < facts["test_accuracy"] <= 1
     assert facts["exact_problem"] is None
     assert set(facts["files"]) == FILES
+    assert facts["synops"] > 0
+    assert facts["estimated_energy_pj"] == pytest.approx(0.9 * facts["synops"])
+    saved = json.loads((out / "test.json").read_text())
+    assert {**facts, "config": json.loads(json.dumps(dataclasses.asdict(resolved)))} == {
+        **saved,
+        "run": str(out),
+    }
 
 
 @pytest.mark.parametrize(
@@ -125,14 +135,14 @@ def test_interrupted_demo_leaves_nothing_half_written(tmp_path: Path) -> None:
     ) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("training: 1/")
+            assert process.stderr.readline().startswith("training: 1/15 loss")
             os.killpg(process.pid, signal.SIGINT)
             process.wait(timeout=60)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode not in (0, 2)
-    assert {p.name for p in out.iterdir()} == {"config.toml", "metrics.jsonl"}
+    assert {p.name for p in out.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoint.safetensors"}
     assert Config.from_file(out / "config.toml").threads == 1
     assert all(json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
     deadline = time.monotonic() + 30

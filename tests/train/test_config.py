@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_round_trip() -> None:
     config = Config.from_mapping(tomllib.loads(EXAMPLE))
     written = tomllib.loads(config.to_toml())
     assert Config.from_mapping(written) == config
-    assert set(written) == {"seed", "threads", "network", "data", "optimizer", "loss", "penalty"}
+    assert set(written) == {field.name for field in dataclasses.fields(Config)}
     assert written["network"]["surrogate_width"] == 1.0
 
 
@@ -79,7 +80,7 @@ def test_round_trip() -> None:
     [
         (
             ["sede=1"],
-            r"configuration: has no key 'sede'; the keys are seed, threads, network, data, optimizer, loss, penalty",
+            r"configuration: has no key 'sede'; the keys are seed, threads, .*, network, .*, loss, penalty",
         ),
         (["optimizer.rate=1"], r"optimizer: has no key 'rate'; the keys are name, lr, .*warmup_epochs"),
         (["optimizer.lr='fast'"], r"optimizer\.lr: must be a finite number, got 'fast'"),
@@ -102,9 +103,9 @@ def test_round_trip() -> None:
         (["network.backward=[5]"], r"network\.backward: must be a list of strings"),
         (["network.backward=['5-2']"], r"network\.backward: must look like \"5:2\" .*, got '5-2'"),
         (["network.backward=['5:-2']"], r"network\.backward: must look like"),
-        (["network.backbone=vgg99"], r"network\.backbone: must be one of resnet8, .*, got 'vgg99'"),
+        (["network.backbone=vgg99"], r"network\.backbone: must be one of resnet6, .*, got 'vgg99'"),
         (["network.tau=2"], r"network\.tau: must lie in \[0, 1\]"),
-        (["data.name=cifar10"], r"data\.name: must be digits, got 'cifar10'"),
+        (["data.name=nowhere"], r"data\.name: must be one of digits, .*, got 'nowhere'"),
         (["network.surrogate=square"], r"network\.surrogate: must be one of triangle, .*, got 'square'"),
         (["network.surrogate_tau=0"], r"network\.surrogate_tau: must be positive"),
         (["loss.mse_weight=1.5"], r"loss\.mse_weight: must lie in \[0, 1\]"),

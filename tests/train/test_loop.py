@@ -1,10 +1,11 @@
-"""Training on the digits: it learns, it can be repeated, and it leaves its records."""
+"""Training as a whole: it learns, it can be repeated, it leaves its records, and refuses what cannot be."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ import pytest
 import torch
 
 from snndeploy.errors import ConfigError, FileFormatError
-from snndeploy.ir import Network
-from snndeploy.train import data as data_module
-from snndeploy.train.config import Config, OptimizerConfig
-from snndeploy.train.data import Samples, load
-from snndeploy.train.loop import EpochReport, evaluate, fit, learning_rate
+from snndeploy.ir import Network, load, parameter_shapes, save
+from snndeploy.train.config import Config, override
+from snndeploy.train.data import load as load_data
+from snndeploy.train.evaluation import evaluate
+from snndeploy.train.loop import fit
+from snndeploy.train.metrics import BatchReport, EpochReport
+from tests.train.runs import BATCHES, EPOCHS, metrics, noise, same_bits, tiny, train
 
 SMALL: Mapping[str, Any] = {  # 8x8 pixels and two steps
     "threads": 1,
+    "device": "cpu",
     "network": {"backward": ["4:2"], "steps": 2},
-    "data": {"repeat": 1, "shift": 0},
+    "data": {"repeat": 1, "augment": []},
     "optimizer": {"epochs": 3, "batch_size": 32},
 }
 CONFIG = Config.from_mapping(SMALL)
@@ -30,7 +34,7 @@ CONFIG = Config.from_mapping(SMALL)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path, list[EpochReport]]:
-    """A short training run."""
+    """A short training run on the digits."""
     folder = tmp_path_factory.mktemp("runs") / "new" / "run"
     reports: list[EpochReport] = []
     return fit(CONFIG, folder, reports.append), folder, reports
@@ -39,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path, li
 def test_it_learns(trained: tuple[Network, Path, list[EpochReport]]) -> None:
     """After three epochs most digits never seen are recognised; chance is 10 %."""
     network, _, reports = trained
-    assert evaluate(network, load(CONFIG.data).test).accuracy > 0.8
+    assert evaluate(network, load_data(CONFIG.data).test).accuracy > 0.8
     assert reports[-1].loss < 0.6 * reports[0].loss
     assert all(0.02 < rate < 0.6 for rate in reports[-1].firing_rates.values())
 
@@ -47,7 +51,7 @@ def test_it_learns(trained: tuple[Network, Path, list[EpochReport]]) -> None:
 def test_what_comes_out(trained: tuple[Network, Path, list[EpochReport]]) -> None:
     """A complete network: BatchNorm still in it, input and classes described, the backward branch in use."""
     network, _, _ = trained
-    data = load(CONFIG.data)
+    data = load_data(CONFIG.data)
     assert "back4_2.norm" in network.graph.training_only
     assert network.input == data.input
     assert network.classes == data.classes == tuple("0123456789")
@@ -56,93 +60,160 @@ def test_what_comes_out(trained: tuple[Network, Path, list[EpochReport]]) -> Non
 
 
 def test_records(trained: tuple[Network, Path, list[EpochReport]]) -> None:
-    """One line of JSON an epoch, equal to what was reported; the configuration is there, nothing else."""
+    """One line of JSON an epoch, equal to what was reported, and the last is that of the network."""
     network, folder, reports = trained
-    assert {path.name for path in folder.iterdir()} == {"config.toml", "metrics.jsonl"}
+    assert {p.name for p in folder.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoint.safetensors"}
     assert Config.from_file(folder / "config.toml") == CONFIG
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [r.epoch for r in reports] == [1, 2, 3]
-    for line, report in zip(lines, reports, strict=True):
-        assert line == {
-            "epoch": report.epoch,
-            "epochs": 3,
-            "loss": report.loss,
-            "train_accuracy": report.train_accuracy,
-            "validation_accuracy": report.validation_accuracy,
-            "lr": report.lr,
-            "gradient_norm": report.gradient_norm,
-            "firing_rates": report.firing_rates,
-            "seconds": report.seconds,
-        }
-        assert set(report.firing_rates) == set(network.graph.ports)
-    accuracy = evaluate(network, load(CONFIG.data).validation).accuracy
-    assert lines[-1]["validation_accuracy"] == accuracy
+    assert [EpochReport(**line) for line in lines] == reports
+    assert [(r.epoch, r.epochs) for r in reports] == [(1, 3), (2, 3), (3, 3)]
+    last = reports[-1]
+    found = evaluate(network, load_data(CONFIG.data).validation)
+    assert (last.validation_accuracy, last.synops) == (found.accuracy, found.synops)
+    assert (last.firing_rates, last.dead_neurons) == (found.firing_rates, found.dead_neurons)
+    assert (last.dead_rate, last.estimated_energy_pj) == (found.dead_rate, found.estimated_energy_pj)
+    assert set(last.firing_rates) == set(network.graph.ports)
+    assert (last.penalty, last.penalty_intensity, last.skipped_batches) == (None, 0.0, 0)
+    assert 0 < last.lr < CONFIG.optimizer.lr / 100
+    assert all(0 < r.gradient_norm < 100 and r.seconds > 0 for r in reports)
 
 
-def test_the_seed_decides_everything(
+def test_the_file_of_a_trained_network(
     trained: tuple[Network, Path, list[EpochReport]], tmp_path: Path
 ) -> None:
-    """The same configuration gives the same bits, whatever the global generators hold; another seed others."""
+    """It can be saved and read again."""
     network, _, _ = trained
-    torch.manual_seed(123)
-    again = fit(CONFIG, tmp_path)
-    assert all(np.array_equal(again.weights[name], array) for name, array in network.weights.items())
-    short = {**SMALL, "optimizer": {"epochs": 1, "batch_size": 512}, "data": {"repeat": 1, "shift": 1}}
-    one, other = (fit(Config.from_mapping({**short, "seed": seed}), tmp_path) for seed in (0, 1))
+    save(network, tmp_path / "network")
+    assert same_bits(dict(load(tmp_path / "network").weights), dict(network.weights))
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    """Another seed gives other weights; the same one the same bits."""
+    one, other, again = (train(tiny(f"seed={seed}"), tmp_path / str(seed)) for seed in (0, 1, 1))
     assert not np.array_equal(one.weights["fc.weight"], other.weights["fc.weight"])
-    repeated = fit(Config.from_mapping({**short, "seed": 1}), tmp_path)
-    assert all(np.array_equal(repeated.weights[name], array) for name, array in other.weights.items())
+    assert same_bits(other.weights, again.weights)
 
 
-def test_test_samples_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_samples_are_not_looked_at(tmp_path: Path) -> None:
     """With images and labels of the test part destroyed the result is the same."""
-    config = Config.from_mapping({**SMALL, "optimizer": {"epochs": 1, "batch_size": 512}})
-    expected = fit(config, tmp_path)
-    real = data_module.digits
-
-    def destroyed(*, seed: int, repeat: int) -> data_module.Dataset:
-        data = real(seed=seed, repeat=repeat)
-        data.test.images[:] = 255
-        data.test.labels[:] = -1
-        return data
-
-    monkeypatch.setattr(data_module, "digits", destroyed)
-    found = fit(config, tmp_path)
-    assert all(np.array_equal(found.weights[name], array) for name, array in expected.weights.items())
+    config = tiny()
+    data = noise(config)
+    expected = train(config, tmp_path)
+    data.test.images[:] = 255
+    data.test.labels[:] = -1
+    assert same_bits(fit(config, tmp_path, data=data).weights, expected.weights)
 
 
-def test_threads_are_given_back(tmp_path: Path) -> None:
-    """The number of threads is set for the run only."""
+def test_callbacks(tmp_path: Path) -> None:
+    """Every batch and every epoch is reported, in order, with the threads of the run."""
     before = torch.get_num_threads()
-    seen: list[int] = []
-    config = Config.from_mapping(
-        {**SMALL, "threads": before + 1, "optimizer": {"epochs": 1, "batch_size": 1024}}
-    )
-    fit(config, tmp_path, lambda _: seen.append(torch.get_num_threads()))
-    assert (seen, torch.get_num_threads()) == ([before + 1], before)
+    seen: list[tuple[str, int, int]] = []
+    threads: set[int] = set()
+
+    def on_batch(done: BatchReport) -> None:
+        assert math.isfinite(done.loss)
+        assert (done.epochs, done.batches) == (EPOCHS, BATCHES)
+        threads.add(torch.get_num_threads())
+        seen.append(("batch", done.epoch, done.batch))
+
+    train(tiny(), tmp_path, on_batch=on_batch, report=lambda done: seen.append(("epoch", done.epoch, 0)))
+    expected = []
+    for epoch in range(1, EPOCHS + 1):
+        expected += [("batch", epoch, batch) for batch in range(1, BATCHES + 1)] + [("epoch", epoch, 0)]
+    assert seen == expected
+    assert threads == {1}
+    assert torch.get_num_threads() == before
 
 
-def test_learning_rate() -> None:
-    """A linear rise over the warm-up, the largest value at its end, then half a cosine down to 0."""
-    config = OptimizerConfig(lr=0.2, epochs=10, warmup_epochs=2)
-    assert [learning_rate(config, t) for t in (0, 1, 2)] == [0, 0.1, 0.2]
-    assert learning_rate(config, 6) == pytest.approx(0.1)
-    assert learning_rate(config, 4) == pytest.approx(0.1 * (1 + math.sqrt(0.5)))
-    assert learning_rate(config, 10) == pytest.approx(0)
-    assert learning_rate(OptimizerConfig(lr=0.2, epochs=10, warmup_epochs=0), 0) == 0.2
-    assert learning_rate(OptimizerConfig(lr=0.2, epochs=1, warmup_epochs=1), 0.5) == 0.1
+def test_penalty(tmp_path: Path) -> None:
+    """It is reported, grows with the epochs, and lowers the number of spikes."""
+    without = train(tiny("penalty.intensity=0"), tmp_path / "without")
+    penalised = train(tiny("penalty.normalised=true", "penalty.intensity=30"), tmp_path / "with")
+    lines = metrics(tmp_path / "with")
+    intensities = [line["penalty_intensity"] for line in lines]
+    assert intensities == pytest.approx([intensities[0] * k / 3.5 for k in (3.5, 7.5, 11.5)])
+    assert all(line["penalty"] > 0 for line in lines)
+    assert lines[-1]["penalty"] < lines[0]["penalty"]
+    assert [line["penalty"] for line in metrics(tmp_path / "without")] == [None] * EPOCHS
+    samples = noise(tiny()).train
+    assert evaluate(penalised, samples).synops < 0.8 * evaluate(without, samples).synops
 
 
-def test_mistakes(trained: tuple[Network, Path, list[EpochReport]], tmp_path: Path) -> None:
-    """A batch larger than the data, a folder that is a file, a diverging run, no samples."""
-    with pytest.raises(ConfigError, match=r"optimizer\.batch_size: must be at most 1097"):
-        fit(Config.from_mapping({**SMALL, "optimizer": {"batch_size": 2000}}), tmp_path)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("loss.name=ce",),
+        ("loss.mse_weight=0.1",),
+        ("network.readout=1",),
+        ("network.surrogate=scaled_sigmoid",),
+        ("network.surrogate=sigmoid_reciprocal",),
+        ("network.surrogate_width=0.5",),
+        ("optimizer.name=sgd",),
+        ("optimizer.decay_norm=false", "optimizer.weight_decay=1"),
+        ("optimizer.clip_norm=0.01",),
+        ("optimizer.warmup_epochs=0",),
+        ("data.augment=['flip']",),
+        ("calibration_batches=1",),
+        ("penalty.psi=nominal",),
+        ("penalty.power=2",),
+        ("penalty.schedule=constant",),
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_every_setting_acts(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    """Each changes what comes out of a run."""
+    common = ("optimizer.epochs=1", "penalty.intensity=1e-4")
+    expected = train(tiny(*common), tmp_path / "expected")
+    assert not same_bits(train(tiny(*common, *settings), tmp_path / "found").weights, expected.weights)
+
+
+def test_augmentation_of_sequences(tmp_path: Path) -> None:
+    """A task drawn afresh for every batch: only the last step is read, and delays are told apart."""
+    config = tiny("data.name=recall", "network.steps=10", "network.backward=['6:6']", "optimizer.epochs=1")
+    network = train(config, tmp_path)
+    assert (network.readout, network.input.kind) == (1, "frames")
+    found = evaluate(network, noise(config).test)
+    assert set(found.group_accuracies["delay"]) == set(range(9))
+    assert np.mean(list(found.group_accuracies["delay"].values())) == pytest.approx(found.accuracy)
+    everything = train(replace(config, network=replace(config.network, readout=10)), tmp_path)
+    assert everything.readout == 10
+    assert not same_bits(everything.weights, network.weights)
+
+
+def test_learning_while_it_is_asked(tmp_path: Path) -> None:
+    """All parameters change, those of the backward connection among them."""
+    network = train(tiny(), tmp_path / "long")
+    first = train(tiny("optimizer.lr=1e-30", "optimizer.weight_decay=0"), tmp_path / "none")
+    same = [
+        n for n in parameter_shapes(network.graph) if np.array_equal(network.weights[n], first.weights[n])
+    ]
+    assert same == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["optimizer.batch_size=2000"], r"optimizer\.batch_size: must be at most 1097"),
+        (
+            ["data.name=recall"],
+            r"network\.steps: must be 10, .* got 2; set network\.steps = 10, or data\.steps",
+        ),
+        (
+            ["optimizer.lr=1e30", "optimizer.warmup_epochs=0", "optimizer.batch_size=512"],
+            r"optimizer\.lr: training diverged in epoch \d; lower it",
+        ),
+        (["network.backward=['9:1']"], "ports are numbered"),
+        (["network.backward=['4:2:2']"], "never acts within 2 time steps"),
+    ],
+)
+def test_mistakes(tmp_path: Path, settings: list[str], message: str) -> None:
+    """What does not fit the data or the graph, and a diverging run, which leaves no network behind."""
+    with pytest.raises((ConfigError, ValueError), match=message):
+        fit(Config.from_mapping(override(SMALL, settings)), tmp_path / "run")
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    """The run folder cannot be made."""
     (tmp_path / "file").write_text("")
     with pytest.raises(FileFormatError, match="file: cannot be written"):
-        fit(CONFIG, tmp_path / "file")
-    diverging = {"epochs": 3, "lr": 1e30, "warmup_epochs": 0, "batch_size": 512}
-    with pytest.raises(ConfigError, match=r"optimizer\.lr: training diverged in epoch \d; lower it"):
-        fit(Config.from_mapping({**SMALL, "optimizer": diverging}), tmp_path / "run")
-    none = Samples(np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64))
-    with pytest.raises(ConfigError, match="there must be at least one"):
-        evaluate(trained[0], none)
+        train(tiny(), tmp_path / "file")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snndeploy.backbones import backbone
 from snndeploy.errors import ConfigError, NetworkError
-from snndeploy.ir import Edge, Graph, Input, Lif, Linear, Network, Op, Output, with_backward
+from snndeploy.ir import Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Network, Op, Output, with_backward
 from snndeploy.ir.fanout import psi
 from snndeploy.nn import SpikingNetwork
 from snndeploy.nn.surrogate import ScaledSigmoid, SigmoidReciprocal, Surrogate, Triangle
@@ -86,8 +86,7 @@ def weight_gradient(
     w = network.tensor("fc.weight")
     with torch.no_grad():
         w.fill_(weight)
-    steps = next(iter(penalty.shapes.values()))[0]
-    current = torch.tensor(x, dtype=torch.float64).view(1, -1, 1).expand(steps, -1, 1)
+    current = torch.tensor(x, dtype=torch.float64).view(1, -1, 1).expand(penalty.steps, -1, 1)
     omega = penalty(network.advance(current, stepped=stepped, record_spikes=True).spikes)
     omega.backward()  # type: ignore[no-untyped-call]
     assert w.grad is not None
@@ -342,3 +341,19 @@ def test_a_network_without_spikes_is_refused() -> None:
     graph = Graph(ops, (Edge("input", "fc"), Edge("fc", "output")))
     with pytest.raises(ConfigError, match="penalty: needs a network with a Lif"):
         penalty_of(graph, 1)
+
+
+def test_spikes_that_cost_nothing_cannot_be_normalised() -> None:
+    """Input 1x1x1 -> lif -> conv, whose windows all lie in the padding -> flatten -> output: no synapse at all."""
+    ops: dict[str, Op] = {
+        "input": Input(shape=(1, 1, 1)),
+        "lif": Lif(),
+        "conv": Conv2d(in_channels=1, out_channels=1, kernel=(1, 1), stride=(2, 2), padding=(1, 1)),
+        "flatten": Flatten(),
+        "output": Output(),
+    }
+    graph = Graph(ops, tuple(Edge(a, b) for a, b in pairwise(ops)))
+    assert penalty_of(graph, 1, intensity=1.0)(all_firing(graph)) == 0
+    with pytest.raises(ConfigError, match=r"penalty\.normalised: needs neurons that drive synapses"):
+        penalty_of(graph, 1, intensity=1.0, normalised=True)
+    assert penalty_of(graph, 1, "total", intensity=1.0, normalised=True).intensity(1.0) == 1.0

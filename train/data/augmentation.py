@@ -112,7 +112,11 @@ def _augmentation(name: str, config: DataConfig, shape: tuple[int, ...]) -> Augm
 
 
 def _window(
-    images: Images, pad_rows: int, pad_columns: int, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+    images: Images,
+    pad_rows: int,
+    pad_columns: int,
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
 ) -> Images:
     """For each image the window of its own size that begins at a row and a column of the padded image."""
     height, width = images.shape[-2:]

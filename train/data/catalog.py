@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.config import DATA_SETS, DataConfig
-from snndeploy.train.data import (
-    cifar,
-    cifar10_dvs,
-    fashion_mnist,
-    handwritten,
-    moving_digits,
-    recall,
-    tiny_imagenet,
-)
+from snndeploy.train.data.cifar import CIFAR10, CIFAR100
+from snndeploy.train.data.cifar import source as cifar
+from snndeploy.train.data.cifar10_dvs import source as cifar10_dvs
+from snndeploy.train.data.fashion_mnist import source as fashion_mnist
+from snndeploy.train.data.handwritten import source as digits
+from snndeploy.train.data.moving_digits import source as moving_digits
+from snndeploy.train.data.recall import source as recall
 from snndeploy.train.data.samples import Dataset
 from snndeploy.train.data.source import Source, assemble, fake_parts, with_spare_share
+from snndeploy.train.data.tiny_imagenet import source as tiny_imagenet
 
 
 def load(config: DataConfig) -> Dataset:
@@ -57,20 +56,20 @@ def find(config: DataConfig) -> Source:
     """
     match config.name:
         case "digits":
-            return handwritten.source(config)
+            return digits(config)
         case "recall":
-            return recall.source(config)
+            return recall(config)
         case "moving_digits":
-            return moving_digits.source(config)
+            return moving_digits(config)
         case "fashion_mnist":
-            return fashion_mnist.source(config)
+            return fashion_mnist(config)
         case "cifar10":
-            return cifar.source(config, cifar.CIFAR10)
+            return cifar(config, CIFAR10)
         case "cifar100":
-            return cifar.source(config, cifar.CIFAR100)
+            return cifar(config, CIFAR100)
         case "tiny_imagenet":
-            return tiny_imagenet.source(config)
+            return tiny_imagenet(config)
         case "cifar10_dvs":
-            return cifar10_dvs.source(config)
+            return cifar10_dvs(config)
         case name:
             raise ConfigError("data.name", f"must be one of {', '.join(DATA_SETS)}", got=repr(name))

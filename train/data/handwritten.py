@@ -8,7 +8,7 @@ import numpy as np
 
 from snndeploy.train.config import DataConfig
 from snndeploy.train.data.normalization import input_spec
-from snndeploy.train.data.samples import Dataset, Samples
+from snndeploy.train.data.samples import Dataset, Labels, Samples
 from snndeploy.train.data.source import Parts, Source, assemble, own, refuse_frames
 from snndeploy.train.data.split import stratified_order
 
@@ -63,7 +63,7 @@ def all_digits() -> Samples:
     return Samples(images.reshape(-1, *DIGITS_SHAPE).astype(np.uint8), labels.astype(np.int64))
 
 
-def cut(order: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Parts:
+def cut(order: Labels) -> Parts:
     """The digits in an order, cut into the sizes of `DIGITS_SPLIT`."""
     samples = all_digits()
     train, validation, _ = DIGITS_SPLIT

@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.config import DataConfig
-from snndeploy.train.data import handwritten
 from snndeploy.train.data.event_camera import record
+from snndeploy.train.data.handwritten import DIGITS_HIGHEST, DIGITS_SHAPE
+from snndeploy.train.data.handwritten import source as digits_source
 from snndeploy.train.data.normalization import input_spec
 from snndeploy.train.data.samples import Samples
 from snndeploy.train.data.source import Source, own
@@ -33,7 +34,7 @@ NOISE = 0.01
 SPEED = 1.0  # pixels per step
 _STEPS = 10
 _SIZE = 16
-_EDGE = handwritten.DIGITS_SHAPE[-1]
+_EDGE = DIGITS_SHAPE[-1]
 
 
 def source(config: DataConfig) -> Source:
@@ -45,7 +46,7 @@ def source(config: DataConfig) -> Source:
     steps, size = own(config.steps, _STEPS), own(config.size, _SIZE)
     if size <= _EDGE:
         raise ConfigError("data.size", f"must be above {_EDGE}, or a digit cannot move", got=size)
-    stills = handwritten.source(DataConfig(name="digits", seed=config.seed))
+    stills = digits_source(DataConfig(name="digits", seed=config.seed))
     return Source(
         read=stills.read,
         shape=stills.shape,
@@ -66,7 +67,7 @@ def source(config: DataConfig) -> Source:
 def draw(samples: Samples, rng: np.random.Generator, *, steps: int, size: int) -> Samples:
     """Films each digit on a path of its own."""
     rows, columns = paths(len(samples), rng, steps=steps + 1, size=size)
-    digits = samples.images[:, 0] / handwritten.DIGITS_HIGHEST
+    digits = samples.images[:, 0] / DIGITS_HIGHEST
     frames = record(drawn_at(digits, rows, columns, size), rng, contrast=CONTRAST, noise=NOISE)
     return Samples(frames, samples.labels, samples.groups)
 
@@ -99,4 +100,5 @@ def drawn_at(
 def _weights(places: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
     """Share of each of the digit's 8 lines in each line of the field: (count, steps, size, 8)."""
     distance = np.arange(size)[:, None] - np.arange(_EDGE) - places[..., None, None]
-    return np.maximum(0.0, 1.0 - np.abs(distance))
+    weights: npt.NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(distance))
+    return weights

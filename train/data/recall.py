@@ -10,7 +10,7 @@ Only the last step is read. A network without memory beyond its membranes fails 
 backward connection is enough to keep the digit.
 
 Multiples of 1/64 keep digits (multiples of 1/16) as they are and change a noise pixel by 1/128 at most. They
-are the finest with which the first layer keeps 6-bit weights in the exact format at T = 10.
+are the finest with which the first layer of a resnet8 keeps weights of 6 bits in the exact format at T = 10.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from snndeploy.errors import ConfigError
 from snndeploy.train.config import DataConfig
 from snndeploy.train.data.handwritten import DIGITS_CLASSES, DIGITS_HIGHEST, DIGITS_SHAPE, DIGITS_SPLIT, cut
 from snndeploy.train.data.normalization import input_spec
-from snndeploy.train.data.samples import Images, Samples
+from snndeploy.train.data.samples import Images, Labels, Samples
 from snndeploy.train.data.source import Parts, Source, own
 
 SHOWN = 2  # steps
@@ -40,7 +40,9 @@ def source(config: DataConfig) -> Source:
         ConfigError: A setting is for other data, or the digit does not fit into the steps.
     """
     if config.size:
-        raise ConfigError("data.size", "cannot be chosen for recall", remedy="use data.repeat, or leave it out")
+        raise ConfigError(
+            "data.size", "cannot be chosen for recall", remedy="use data.repeat, or leave it out"
+        )
     steps = own(config.steps, _STEPS)
     if steps < SHOWN:
         raise ConfigError("data.steps", f"must be at least {SHOWN}, for which a digit is shown", got=steps)
@@ -76,7 +78,7 @@ def draw_every_delay(samples: Samples, rng: np.random.Generator, *, steps: int) 
     return _shown(each, np.tile(np.arange(count), len(samples)), rng, steps)
 
 
-def _shown(samples: Samples, delays: np.ndarray[tuple[int, ...], np.dtype[np.int64]], rng: np.random.Generator, steps: int) -> Samples:
+def _shown(samples: Samples, delays: Labels, rng: np.random.Generator, steps: int) -> Samples:
     frames = _noise((len(samples), steps, *DIGITS_SHAPE), rng)
     onset = steps - SHOWN - delays
     for step in range(SHOWN):
@@ -85,8 +87,9 @@ def _shown(samples: Samples, delays: np.ndarray[tuple[int, ...], np.dtype[np.int
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Images:
-    present = rng.random(shape) < NOISE_RATE
-    return (present * np.rint(rng.random(shape) * _LEVELS)).astype(np.uint8)
+    noisy = rng.random(shape) < NOISE_RATE
+    noise: Images = np.where(noisy, np.rint(rng.random(shape) * _LEVELS), 0).astype(np.uint8)
+    return noise
 
 
 def _read(seed: int) -> Parts:

@@ -111,7 +111,9 @@ def refuse_frames(config: DataConfig) -> None:
     for name in ("steps", "size"):
         if getattr(config, name):
             raise ConfigError(
-                f"data.{name}", f"is for sequences of frames, which {config.name} are not", remedy="leave it out"
+                f"data.{name}",
+                f"is for sequences of frames, which {config.name} are not",
+                remedy="leave it out",
             )
 
 

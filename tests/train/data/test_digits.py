@@ -92,3 +92,24 @@ def test_shifts_are_by_whole_pixels_with_zeros_moving_in() -> None:
     expected = {framed[r : r + 5, c : c + 5].tobytes() for r in range(3) for c in range(3)}
     assert as_set(moved) == expected
     assert as_set(shifted(samples, 0, np.random.default_rng(0))) == as_set(samples)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_presented_shifted_as_configured(most: int) -> None:
+    """Nothing but the shift happens to training digits."""
+    data = load(DataConfig(shift=most))
+    batch = data.train.take(slice(0, 64))
+    presented = data.present(batch, np.random.default_rng(3))
+    np.testing.assert_array_equal(presented.images, shifted(batch, most, np.random.default_rng(3)).images)
+    np.testing.assert_array_equal(presented.labels, batch.labels)
+    plain = load(DataConfig(augment=())).present(batch, np.random.default_rng(3))
+    np.testing.assert_array_equal(plain.images, batch.images)
+
+
+def test_merged_for_a_final_training(data: Dataset) -> None:
+    """The validation samples join those for training; validation and test samples stay what they were."""
+    merged = load(DataConfig(merge_validation=True))
+    assert merged.merged
+    assert as_set(merged.train) == as_set(data.train) | as_set(data.validation)
+    for part in ("validation", "test"):
+        assert np.array_equal(getattr(merged, part).images, getattr(data, part).images)

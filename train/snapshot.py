@@ -1,0 +1,131 @@
+"""A training run between two batches as a checkpoint, and a checkpoint as a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import snndeploy
+from snndeploy.errors import FileFormatError, SnnDeployError
+from snndeploy.ir import Graph
+from snndeploy.ir.document import graph_from_json, graph_to_json
+from snndeploy.train.checkpoint import Arrays, Checkpoint, as_json
+from snndeploy.train.metrics import EpochReport, EpochSums
+from snndeploy.train.trainer import Trainer
+
+_AGAIN = "train again without resuming"
+
+
+def capture(trainer: Trainer) -> Checkpoint:
+    """Everything that is needed to go on from here.
+
+    That is the weights and running statistics, what the optimiser remembers, the scale of the loss, the
+    generators of random numbers, how far the epoch has come, its sums, and what the epochs before did. The
+    learning rate and the intensity of the penalty follow from the position.
+    """
+    arrays = {f"network/{name}": array for name, array in trainer.network.weights().items()}
+    for name, values in _remembered(trainer).items():
+        for key, tensor in values.items():
+            arrays[f"optimizer/{key}/{name}"] = tensor.detach().cpu().numpy()
+    arrays["generator/cpu"] = torch.default_generator.get_state().numpy()
+    if trainer.machine.device.type == "cuda":
+        arrays["generator/cuda"] = torch.cuda.get_rng_state(trainer.machine.device).numpy()
+    state = {
+        "graph": graph_to_json(trainer.network.graph),
+        "batch": trainer.batch,
+        "order": trainer.order_state,
+        "generator": trainer.rng.bit_generator.state,
+        "forward_passes": trainer.network.forward_passes,
+        "scaler": trainer.scaler.state_dict(),
+        "sums": dataclasses.asdict(trainer.sums),
+        "history": [dataclasses.asdict(report) for report in trainer.history],
+        "device": str(trainer.machine.device),
+        "versions": {
+            "snndeploy": snndeploy.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    return Checkpoint(config=as_json(trainer.config), state=state, arrays=arrays)
+
+
+def graph_of(checkpoint: Checkpoint, path: Path) -> Graph:
+    """The graph that a checkpoint is of.
+
+    Args:
+        checkpoint: What `capture` gave.
+        path: Where it was read from, for the message.
+
+    Raises:
+        FileFormatError: It holds none.
+    """
+    try:
+        return graph_from_json(checkpoint.state.get("graph"))
+    except SnnDeployError as error:
+        raise FileFormatError(str(path), "holds no graph", got=error, remedy=_AGAIN) from error
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+    """Brings a run to where a checkpoint was made.
+
+    Args:
+        trainer: Of the same configuration and graph, perhaps on another kind of device.
+        checkpoint: What `capture` gave.
+        path: Where it was read from, for the message.
+
+    Raises:
+        FileFormatError: It does not hold what a checkpoint must.
+    """
+    try:
+        _restore(trainer, checkpoint.state, checkpoint.arrays)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise FileFormatError(
+            str(path), "holds no state of this training run", got=repr(error), remedy=_AGAIN
+        ) from error
+
+
+def _restore(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None:
+    trainer.network.load_weights(_under("network/", arrays))
+    slots: dict[str, dict[str, Tensor]] = {}
+    for label, array in _under("optimizer/", arrays).items():
+        key, _, name = label.partition("/")
+        slots.setdefault(name, {})[key] = torch.tensor(array)
+    _remember(trainer, slots)
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.rng.bit_generator.state = state["generator"]
+    torch.default_generator.set_state(torch.tensor(arrays["generator/cpu"]))
+    if trainer.machine.device.type == "cuda" and "generator/cuda" in arrays:
+        torch.cuda.set_rng_state(torch.tensor(arrays["generator/cuda"]), trainer.machine.device)
+    trainer.network.forward_passes = int(state["forward_passes"])
+    trainer.batch, trainer.order_state = int(state["batch"]), state["order"]
+    trainer.sums = EpochSums(**state["sums"])
+    trainer.history = [EpochReport(**report) for report in state["history"]]
+
+
+def _under(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _remembered(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
+    """What the optimiser remembers of each parameter that it has changed, by the names of the module."""
+    states: Mapping[Tensor, dict[str, Tensor]] = trainer.optimizer.state
+    return {name: states[p] for name, p in trainer.network.named_parameters() if p in states}
+
+
+def _remember(trainer: Trainer, slots: Mapping[str, dict[str, Tensor]]) -> None:
+    names = {parameter: name for name, parameter in trainer.network.named_parameters()}
+    ordered = [names[p] for group in trainer.optimizer.param_groups for p in group["params"]]
+    if unknown := sorted(set(slots) - set(ordered)):
+        raise KeyError(unknown[0])
+    states = {index: slots[name] for index, name in enumerate(ordered) if name in slots}
+    groups = trainer.optimizer.state_dict()["param_groups"]
+    trainer.optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -1,0 +1,234 @@
+"""A training run that can be stopped after any batch and gone on with, in another process, to the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snndeploy.errors import ConfigError
+from snndeploy.ir import Graph, Network
+from snndeploy.nn import SpikingNetwork, recalibrate
+from snndeploy.nn.surrogate import surrogate_of
+from snndeploy.train.checkpoint import Arrays
+from snndeploy.train.config import Config
+from snndeploy.train.data import Dataset, Samples, network_input
+from snndeploy.train.evaluation import evaluate
+from snndeploy.train.losses import loss_of
+from snndeploy.train.machine import Machine
+from snndeploy.train.metrics import BatchReport, EpochReport, EpochSums
+from snndeploy.train.optimizers import optimizer_of
+from snndeploy.train.penalty import Penalty
+from snndeploy.train.schedule import learning_rate
+
+_CALIBRATION = 1  # stream of random numbers, beside that of training
+
+
+class Trainer:
+    """A run between two batches; `snndeploy.train.snapshot` can store it and bring it back.
+
+    Args:
+        config: Everything that decides the run.
+        data: What to train on.
+        machine: What to compute on.
+        graph: What to train.
+        weights: Where to start from, by name; what is missing is drawn from the seed.
+
+    Raises:
+        ConfigError: The configuration does not fit the data.
+    """
+
+    def __init__(
+        self, config: Config, data: Dataset, machine: Machine, graph: Graph, weights: Arrays | None = None
+    ) -> None:
+        _check(config, data)
+        self.config, self.data, self.machine = config, data, machine
+        surrogate = surrogate_of(
+            config.network.surrogate,
+            width=config.network.surrogate_width,
+            alpha=config.network.surrogate_alpha,
+            tau=config.network.surrogate_tau,
+        )
+        self.network = SpikingNetwork(graph, surrogate=surrogate, seed=config.seed)
+        if weights:
+            self.network.load_weights({**self.network.weights(), **weights})
+        self.network.to(machine.device).train()
+        self.optimizer = optimizer_of(self.network, config.optimizer)
+        self.scaler = machine.scaler()
+        self.penalty: Penalty | None = None
+        if config.penalty.intensity > 0:
+            penalty = Penalty.from_config(config.penalty, graph, config.network.steps)
+            self.penalty = penalty.to(machine.device)
+        self.readout = config.network.readout or data.readout or config.network.steps
+        self.batches = len(data.train) // config.optimizer.batch_size
+        self.rng = np.random.default_rng(config.seed)
+        self.history: list[EpochReport] = []
+        self.sums = EpochSums()  # of this epoch
+        self.batch = 0  # how many are done in this epoch
+        self.order_state: Mapping[str, Any] | None = None  # of the generator before it shuffled this epoch
+        self._clock = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done."""
+        return len(self.history) == self.config.optimizer.epochs
+
+    def train_epoch(self) -> Iterator[BatchReport]:
+        """Trains on what is left of this epoch, a batch at a time.
+
+        Raises:
+            ConfigError: Training diverged.
+        """
+        self._clock = time.perf_counter()
+        size = self.config.optimizer.batch_size
+        order = self._shuffled()
+        while self.batch < self.batches:
+            places = order[self.batch * size : (self.batch + 1) * size]
+            loss = self._step(self.data.train.take(places))
+            self.batch += 1
+            self._lap()
+            yield BatchReport(
+                epoch=len(self.history) + 1,
+                epochs=self.config.optimizer.epochs,
+                batch=self.batch,
+                batches=self.batches,
+                loss=loss,
+            )
+
+    def finish_epoch(self) -> EpochReport:
+        """Recalibrates the running statistics, evaluates the network on the validation samples, and counts on.
+
+        Raises:
+            ConfigError: Training diverged.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise self._diverged()
+        recalibrate(self.network, self._calibration())
+        validation = evaluate(self.trained(), self.data.validation, device=self.machine.device)
+        self._lap()
+        sums, count = self.sums, self.batches
+        last = self._progress(self.batches - 1)
+        report = EpochReport(
+            epoch=len(self.history) + 1,
+            epochs=self.config.optimizer.epochs,
+            loss=sums.loss / count,
+            train_accuracy=sums.right / (count * self.config.optimizer.batch_size),
+            validation_accuracy=validation.accuracy,
+            lr=learning_rate(self.config.optimizer, last),
+            gradient_norm=sums.gradient_norm / max(count - sums.skipped, 1),
+            skipped_batches=sums.skipped,
+            penalty=None if self.penalty is None else sums.penalty / count,
+            penalty_intensity=self._intensity(last),
+            firing_rates=validation.firing_rates,
+            dead_neurons=validation.dead_neurons,
+            dead_rate=validation.dead_rate,
+            synops=validation.synops,
+            estimated_energy_pj=validation.estimated_energy_pj,
+            seconds=sums.seconds,
+        )
+        self.history.append(report)
+        self.sums, self.batch, self.order_state = EpochSums(), 0, None
+        return report
+
+    def trained(self) -> Network:
+        """The network as it is now, BatchNorm still in it."""
+        return Network(
+            graph=self.network.graph,
+            weights=self.network.weights(),
+            steps=self.config.network.steps,
+            readout=self.readout,
+            input=self.data.input,
+            classes=self.data.classes,
+        )
+
+    def _shuffled(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The order of the training samples in this epoch."""
+        if self.order_state is None:
+            self.order_state = self.rng.bit_generator.state
+            return self.rng.permutation(len(self.data.train))
+        again = np.random.default_rng(0)
+        again.bit_generator.state = self.order_state
+        return again.permutation(len(self.data.train))
+
+    def _step(self, raw: Samples) -> float:
+        """Changes the weights; returns the loss without the penalty."""
+        config, progress = self.config, self._progress(self.batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config.optimizer, progress)
+        batch = self.data.present(raw, self.rng)
+        labels = torch.from_numpy(batch.labels).to(self.machine.device)
+        with self.machine.autocast():
+            done = self.network.advance(self._frames(batch), record_spikes=self.penalty is not None)
+        loss = loss_of(done.logits, labels, config.loss, readout=self.readout)
+        omega = None if self.penalty is None else self.penalty(done.spikes)
+        objective = loss if omega is None else loss + self._intensity(progress) * omega
+        self.optimizer.zero_grad()
+        torch.autograd.backward(self.scaler.scale(objective))
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), config.optimizer.clip_norm or math.inf
+        )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        answers = done.logits[len(done.logits) - self.readout :].mean(0).argmax(1)
+        if not math.isfinite(value := loss.item()):
+            raise self._diverged()
+        self.sums.add(
+            loss=value,
+            right=int((answers == labels).sum()),
+            gradient_norm=norm.item(),
+            penalty=0.0 if omega is None else omega.item(),
+        )
+        return value
+
+    def _progress(self, batch: int) -> float:
+        """Epochs done in the middle of a batch of this epoch, counted from 0."""
+        return len(self.history) + (batch + 0.5) / self.batches
+
+    def _intensity(self, progress: float) -> float:
+        share = progress / self.config.optimizer.epochs
+        return 0.0 if self.penalty is None else self.penalty.intensity(share)
+
+    def _calibration(self) -> Iterator[Tensor]:
+        """Training samples as they come, unchanged; sequences are drawn the same way after every epoch."""
+        rng = np.random.default_rng([self.config.seed, _CALIBRATION])
+        size = self.config.optimizer.batch_size
+        for place in range(min(self.config.calibration_batches or self.batches, self.batches)):
+            batch = self.data.train.take(slice(place * size, (place + 1) * size))
+            yield self._frames(self.data.present(batch, rng, augmented=False))
+
+    def _frames(self, batch: Samples) -> Tensor:
+        """Network input (time, batch, *shape): each image at every step, or one frame a step."""
+        x = torch.from_numpy(network_input(batch, self.data.input)).to(self.machine.device)
+        return x if self.data.input.kind == "frames" else x.expand(self.config.network.steps, *x.shape)
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        self.sums.seconds += now - self._clock
+        self._clock = now
+
+    def _diverged(self) -> ConfigError:
+        return ConfigError(
+            "optimizer.lr", f"training diverged in epoch {len(self.history) + 1}", remedy="lower it"
+        )
+
+
+def _check(config: Config, data: Dataset) -> None:
+    if config.optimizer.batch_size > len(data.train):
+        raise ConfigError(
+            "optimizer.batch_size",
+            f"must be at most {len(data.train)}, the number of training samples",
+            got=config.optimizer.batch_size,
+        )
+    if data.steps is not None and data.steps != config.network.steps:
+        raise ConfigError(
+            "network.steps",
+            f"must be {data.steps}, the number of frames of a sequence",
+            got=config.network.steps,
+            remedy=f"set network.steps = {data.steps}, or data.steps = {config.network.steps}",
+        )
