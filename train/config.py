@@ -6,18 +6,18 @@ Every default is that of the digits demonstration, so `Config()` is its configur
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import tomli_w
 
 from snndeploy.backbones import BACKBONES
 from snndeploy.errors import ConfigError
 from snndeploy.ir import BackwardConnection
+from snndeploy.train.settings import override, typed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -294,9 +294,7 @@ class Config:
         Raises:
             ConfigError: A key is unknown, or a value has the wrong type or is out of range.
         """
-        config = _read(cls, mapping, "")
-        assert isinstance(config, Config)  # noqa: S101  (for the type checker)
-        return config
+        return typed(cls, mapping)
 
     @classmethod
     def from_file(cls, path: Path, settings: Sequence[str] = ()) -> Config:
@@ -316,87 +314,6 @@ class Config:
     def to_toml(self) -> str:
         """The configuration as TOML, complete."""
         return tomli_w.dumps(dataclasses.asdict(self))
-
-
-def override(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """A copy of a configuration with single values replaced.
-
-    Args:
-        mapping: As read from TOML; left as it is.
-        settings: Each "key=value" or "section.key=value", the value as in TOML; what is no TOML is a string.
-
-    Raises:
-        ConfigError: A setting is not of that form, or its section is a value.
-
-    Example:
-        >>> override({"seed": 1}, ["optimizer.lr=0.02", "network.backward=['6:4']", "data.name=digits"])
-        {'seed': 1, 'optimizer': {'lr': 0.02}, 'network': {'backward': ['6:4']}, 'data': {'name': 'digits'}}
-    """
-    changed = _copy(mapping)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        path = [part.strip() for part in key.split(".")]
-        if not equals or not all(path):
-            raise ConfigError(f"setting {setting!r}", "must have the form section.key=value")
-        section = changed
-        for part in path[:-1]:
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"setting {setting!r}", f"{part} is a value, not a section")
-        section[path[-1]] = _value(text)
-    return changed
-
-
-def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
-
-
-def _value(text: str) -> Any:
-    try:
-        found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text.strip()
-    return found["value"] if len(found) == 1 else text
-
-
-def _read(kind: type[Any], mapping: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    unknown = sorted(set(mapping) - set(hints))
-    if unknown:
-        raise ConfigError(
-            where or "configuration", f"has no key {unknown[0]!r}", remedy=f"the keys are {', '.join(hints)}"
-        )
-    prefix = f"{where}." if where else ""
-    return kind(**{name: _converted(hints[name], value, prefix + name) for name, value in mapping.items()})
-
-
-def _converted(kind: Any, value: Any, where: str) -> Any:
-    """A value of TOML as the type a field has."""
-    if dataclasses.is_dataclass(kind):
-        _require(isinstance(value, Mapping), where, "must be a table", value)
-        return _read(kind, value, where)  # type: ignore[arg-type]
-    if kind is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        _require(number, where, "must be a finite number", value)
-        return float(value)
-    if kind is int:
-        _require(
-            isinstance(value, int) and not isinstance(value, bool), where, "must be a whole number", value
-        )
-        return value
-    if kind is bool:
-        _require(isinstance(value, bool), where, "must be true or false", value)
-        return value
-    if kind is str:
-        _require(isinstance(value, str), where, "must be a string", value)
-        return value
-    _require(
-        isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value),
-        where,
-        "must be a list of strings",
-        value,
-    )
-    return tuple(value)
 
 
 def _connection(text: str) -> BackwardConnection:

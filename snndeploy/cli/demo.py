@@ -47,7 +47,8 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import schedule
     from snndeploy.train import data
-    from snndeploy.train.config import Config, override
+    from snndeploy.train.config import Config
+    from snndeploy.train.settings import override
 
     # On the CPU unless told otherwise, so that the numbers are the same on every machine of its kind.
     config = Config.from_mapping(override({}, (f"seed={seed}", "device=cpu", *overrides)))

@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 from snndeploy.ir import Network
-from snndeploy.train.config import Config, override
+from snndeploy.train.config import Config
 from snndeploy.train.data import Dataset, fake
 from snndeploy.train.loop import fit
 from snndeploy.train.metrics import BatchReport, EpochReport
+from snndeploy.train.settings import override
 
 EPOCHS, BATCHES, BATCH = 3, 4, 8
 TINY: Mapping[str, Any] = {

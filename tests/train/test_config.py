@@ -11,7 +11,8 @@ import pytest
 
 from snndeploy.errors import ConfigError
 from snndeploy.ir import BackwardConnection
-from snndeploy.train.config import Config, override
+from snndeploy.train.config import Config
+from snndeploy.train.settings import override
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -119,6 +120,14 @@ def test_round_trip() -> None:
         (["penalty.normalised=yes"], r"penalty\.normalised: must be true or false, got 'yes'"),
         (["seed=-1"], r"seed: must be at least 0"),
         (["threads=0"], r"threads: must lie in \[1, 1024\]"),
+        (["network.readout=5"], r"network\.readout: must lie in \[0, 4\], the number of time steps, got 5"),
+        (["device=tpu"], r"device: must be one of auto, cpu, cuda, got 'tpu'"),
+        (["precision=int8"], r"precision: must be one of float32, bfloat16, float16, got 'int8'"),
+        (["deterministic=1"], r"deterministic: must be true or false"),
+        (["calibration_batches=-1"], r"calibration_batches: must be at least 0"),
+        (["checkpoint_batches=-1"], r"checkpoint_batches: must be at least 0"),
+        (["checkpoint_seconds=-0.5"], r"checkpoint_seconds: must be at least 0"),
+        (["start=1"], r"start: must be a string"),
     ],
 )
 def test_mistakes_are_named(settings: list[str], message: str) -> None:

@@ -15,11 +15,12 @@ import torch
 
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Network, load, parameter_shapes, save
-from snndeploy.train.config import Config, override
+from snndeploy.train.config import Config
 from snndeploy.train.data import load as load_data
 from snndeploy.train.evaluation import evaluate
 from snndeploy.train.loop import fit
 from snndeploy.train.metrics import BatchReport, EpochReport
+from snndeploy.train.settings import override
 from tests.train.runs import BATCHES, EPOCHS, metrics, noise, same_bits, tiny, train
 
 SMALL: Mapping[str, Any] = {  # 8x8 pixels and two steps
