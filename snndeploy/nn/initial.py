@@ -37,8 +37,10 @@ from snndeploy.nn.batchnorm import quiet_steps
 def initial_weights(graph: Graph, seed: int, *, backward_scale: float = 0.0) -> dict[str, Array]:
     """An array for every parameter of a graph, by name.
 
-    Convolutions: normal with variance 2 / fan_in (He et al., ICCV 2015), biases 0. Linear: uniform within
-    +-1 / sqrt(fan_in), biases too. BatchNorm: weight 1, bias 0, running mean 0 and variance 1.
+    Convolutions and Linear ops without bias, which drive neurons: normal with variance 2 / fan_in (He et al.,
+    ICCV 2015); biases of convolutions 0. Linear ops with bias, the readouts of residual networks: uniform
+    within +-1 / sqrt(fan_in), biases too, as PyTorch does. BatchNorm: weight 1, bias 0, running mean 0 and
+    variance 1.
 
     Args:
         graph: Any graph.
@@ -66,13 +68,13 @@ def initial_weights(graph: Graph, seed: int, *, backward_scale: float = 0.0) -> 
 
 def _draw(op: Op, parameter: str, shape: Shape, rng: np.random.Generator) -> Array:
     match op:
-        case Conv2d():
+        case Linear() if op.bias:
+            bound = 1 / math.sqrt(op.in_features)
+            return rng.uniform(-bound, bound, shape).astype(np.float32)
+        case Conv2d() | Linear():
             if parameter == "bias":
                 return np.zeros(shape, np.float32)
             return rng.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
-        case Linear():
-            bound = 1 / math.sqrt(op.in_features)
-            return rng.uniform(-bound, bound, shape).astype(np.float32)
         case BatchNorm():
             return np.full(shape, 1.0 if parameter in ("weight", "running_var") else 0.0, np.float32)
         case Input() | Lif() | AvgPool2d() | Upsample() | Flatten() | Dropout() | Output():

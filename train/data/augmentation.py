@@ -17,6 +17,8 @@ from snndeploy.train.data.samples import Augmentation, Images, Samples
 _CROP = 8  # an edge is padded by its 8th part: 40 x 40 for 32 x 32 in the source
 _ROLL = 5  # pixels either way, of 48
 
+_FEW_LEVELS = ("digits", "recall", "moving_digits")  # their brightest value is not 255
+
 
 def shifted(samples: Samples, most: int, rng: np.random.Generator) -> Samples:
     """Each image moved by up to `most` pixels each way, with zeros moving in."""
@@ -102,9 +104,11 @@ def _augmentation(name: str, config: DataConfig, shape: tuple[int, ...]) -> Augm
         case "roll":
             return roll
         case "randaugment":
-            if len(shape) != 3 or shape[0] not in (1, 3):
+            if config.name in _FEW_LEVELS or len(shape) != 3 or shape[0] not in (1, 3):
                 raise ConfigError(
-                    "data.augment", f"randaugment is for images of 1 or 3 channels, not for {config.name}"
+                    "data.augment",
+                    f"randaugment is for images of 1 or 3 channels and 256 levels, not for {config.name}",
+                    remedy="use shift, crop or flip",
                 )
             return randaugment
         case _:

@@ -119,7 +119,7 @@ def test_chosen_by_name_in_order() -> None:
     """The data set's own stand for "auto", among others too; none is none."""
 
     def names(*asked: str) -> list[str]:
-        found = chosen(DataConfig(augment=asked), ("crop", "flip"), (3, 32, 32))
+        found = chosen(DataConfig(name="cifar10", augment=asked), ("crop", "flip"), (3, 32, 32))
         return [getattr(change, "__name__", None) or change.func.__name__ for change in found]  # type: ignore[attr-defined]
 
     assert names("auto") == ["crop", "flip"]
@@ -132,6 +132,12 @@ def test_shift_takes_its_size_from_the_configuration() -> None:
     """Three pixels each way make 49 places."""
     (change,) = chosen(DataConfig(augment=("shift",), shift=3), (), (1, 16, 24))
     assert len(distinct(change(STILL.repeat(2000, axis=0), np.random.default_rng(0)))) == 49
+
+
+def test_randaugment_needs_256_levels() -> None:
+    """Digits have 17 levels, which its colours would leave."""
+    with pytest.raises(ConfigError, match=r"256 levels, not for digits; use shift"):
+        chosen(DataConfig(name="digits", augment=("randaugment",)), (), (1, 8, 8))
 
 
 @pytest.mark.parametrize("shape", [(10, 2, 48, 48), (2, 16, 16)])

@@ -148,7 +148,7 @@ def test_other_lengths(data: Dataset) -> None:
         (DataConfig(name="recall", steps=1), r"data\.steps: must be at least 2"),
         (DataConfig(name="recall", size=16), r"data\.size: cannot be chosen"),
         (DataConfig(name="recall", validation=100), r"data\.validation: cannot be chosen for recall"),
-        (DataConfig(name="recall", augment=("randaugment",)), None),
+        (DataConfig(name="recall", augment=("shift",)), None),
     ],
 )
 def test_settings_that_do_not_suit(config: DataConfig, message: str | None) -> None:
