@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from snndeploy.backbones import resnet8
+from snndeploy.backbones import resnet8, resnet19
 from snndeploy.errors import ConfigError
 from snndeploy.ir import (
     BatchNorm,
@@ -56,11 +56,13 @@ def test_layers_of_one_shape_start_differently() -> None:
 
 
 def test_distributions() -> None:
-    """Convolutions have variance 2 / fan_in; a linear layer stays within 1 / sqrt(fan_in); norms are neutral."""
+    """What drives neurons has variance 2 / fan_in; a readout stays within 1 / sqrt(fan_in); norms are neutral."""
     weights = initial_weights(resnet8((1, 16, 16), 10), 0)
     conv = weights["stage3.1.2.conv.weight"]
     assert conv.std() == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.02)
     assert abs(conv.mean()) < 1e-3
+    driving = initial_weights(resnet19((3, 16, 16), 10), 0)["hidden.fc.weight"]  # no bias: it drives neurons
+    assert driving.std() == pytest.approx(np.sqrt(2 / 512), rel=0.02)
     for name in ("fc.weight", "fc.bias"):
         assert 0.8 / 8 < np.abs(weights[name]).max() <= 1 / 8
     assert (weights["stem.norm.weight"] == 1).all()
