@@ -131,7 +131,12 @@ def test_interrupted_demo_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "snndeploy", "demo", "--out", str(out), "--set", "threads=1"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=tmp_path,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - no threads here
     ) as process:
         try:
             assert process.stderr is not None
@@ -149,6 +154,11 @@ def test_interrupted_demo_leaves_nothing_half_written(tmp_path: Path) -> None:
     while time.monotonic() < deadline and _group_lives(process.pid):
         time.sleep(0.1)
     assert not _group_lives(process.pid)
+
+
+def _heed_interrupts() -> None:
+    """A shell starts what it runs in the background with Ctrl-C ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _group_lives(group: int) -> bool:
