@@ -174,6 +174,8 @@ def merge(counts: Iterable[Counts]) -> Counts:
 
 def _check_spikes(network: Network, spikes: Mapping[str, npt.NDArray[Any]]) -> None:
     ports = network.graph.ports
+    if not ports:
+        raise NetworkError("energy", "is counted in spikes, so the network needs at least one Lif")
     if set(spikes) != set(ports):
         unknown, missing = sorted(set(spikes) - set(ports)), sorted(set(ports) - set(spikes))
         raise NetworkError(

@@ -31,6 +31,7 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
+_LARGEST = 1e12  # picojoules, a joule for a single operation: beyond it the unit is wrong
 EVIDENCE = ("measured", "fitted", "simulated", "datasheet", "derived", "assumed", "unpublished")
 """Where a number comes from, the strongest evidence first."""
 
@@ -198,6 +199,10 @@ def _number(where: str, value: object) -> float:
         number = math.inf
     if not math.isfinite(number) or number < 0:
         raise FileFormatError(where, "must be a finite number of at least 0", got=_shown(value))
+    if number > _LARGEST:
+        raise FileFormatError(
+            where, f"must be at most {_LARGEST:g}", got=_shown(value), remedy="check its unit"
+        )
     return number
 
 

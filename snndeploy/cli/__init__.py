@@ -6,6 +6,7 @@ Modules here import click alone at the top; everything heavy is imported inside 
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ from snndeploy.cli.verify import verify
 from snndeploy.errors import SnnDeployError
 
 EXIT_BAD_INPUT = 2
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class _BadInput(click.ClickException):
@@ -35,13 +37,31 @@ class _Group(click.Group):
     """A group whose commands may raise SnnDeployError."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # so that what is temporary is cleaned up
+            signal.signal(number, _leave)
         try:
             return super().invoke(ctx)
         except SnnDeployError as error:
             raise _BadInput(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            return ctx.exit(_INTERRUPTED)
+        except MemoryError:
+            raise _BadInput(
+                "this needs more memory than there is; use fewer samples or a smaller network"
+            ) from None
+        except RecursionError:
+            raise _BadInput("the input is nested too deeply") from None
         except BrokenPipeError:  # the reader of our output went away, as `head` does
             sys.stderr.close()
             return ctx.exit(0)
+        except OSError as error:
+            raise _BadInput(f"{error.filename or 'a file'}: {error.strerror or error}") from None
+
+
+def _leave(number: int, _: object) -> None:
+    """Ends as an interrupted program does, with everything on the way tidied up."""
+    sys.exit(128 + number)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

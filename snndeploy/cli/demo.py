@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from snndeploy.cli.options import json_option, samples_option
+from snndeploy.cli.train import out_option, overwrite_option
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,28 +23,26 @@ _BUNDLE = "lava"
 
 
 @click.command(epilog="Example: snndeploy demo --out runs/demo")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/demo"),
-    show_default=True,
-    help="The run folder to write.",
-)
+@out_option(default="runs/demo", show_default=True)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
 )
+@overwrite_option
 @samples_option
 @json_option
-def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
+def demo(
+    out: Path, seed: int, overrides: tuple[str, ...], overwrite: bool, samples: int, as_json: bool
+) -> None:
     """Train a small spiking ResNet on digits, deploy it everywhere, and prove that all agree.
 
     No download: the 1 797 images come with scikit-learn. Takes a few minutes on two cores.
     """
     from snndeploy.cli.output import emit_json, say
     from snndeploy.cli.train import train_and_save
+    from snndeploy.targets.lava import find_interpreter
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import schedule
     from snndeploy.train import data
@@ -52,7 +51,8 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json
 
     # On the CPU unless told otherwise, so that the numbers are the same on every machine of its kind.
     config = Config.from_mapping(override({}, (f"seed={seed}", "device=cpu", *overrides)))
-    trained = train_and_save(config, out)
+    find_interpreter()  # rather fail now than after the training
+    trained = train_and_save(config, out, overwrite=overwrite)
     if trained.exact is None:
         raise QuantizeError("demo", "needs a network that can be certified exact", got=trained.problem)
     say("exporting ONNX and the Lava bundle")
@@ -67,9 +67,10 @@ def demo(out: Path, seed: int, overrides: tuple[str, ...], samples: int, as_json
     result = estimate_energy(trained.exact, x, out)
     facts = {
         "run": str(out),
-        "seed": seed,
+        "seed": config.seed,
         "test_accuracy": trained.facts["test_accuracy"],
         "exact_test_accuracy": trained.facts["exact_test_accuracy"],
+        "quantization": trained.facts["quantization"],
         "schedule": timing.name,
         "initiation_interval": timing.initiation_interval,
         "machine_steps": timing.machine_steps(trained.exact.steps),
@@ -149,6 +150,7 @@ def as_text(facts: dict[str, Any], comparisons: dict[str, list[Comparison]], res
     """The run as two short tables."""
     from snndeploy.cli.energy import amount
     from snndeploy.cli.output import table
+    from snndeploy.cli.train import quantization_text
 
     rows = [
         [c.backend, form, c.compared, c.differing, sum(layer.unexplained for layer in c.layers), verdict(c)]
@@ -165,7 +167,8 @@ def as_text(facts: dict[str, Any], comparisons: dict[str, list[Comparison]], res
         ["with analog first layer", f"{bound}{amount(result.total_pj)} ESTIMATED, {result.profile.name}"],
     ]
     headers = ["back end", "format", "spikes compared", "differing", "unexplained", ""]
-    return f"{table(['result', ''], head)}\n\n{table(headers, rows)}\n\neverything is in {facts['run']}"
+    quantised = quantization_text(facts["quantization"])
+    return f"{table(['result', ''], head)}\n\n{table(headers, rows)}\n\n{quantised}\neverything is in {facts['run']}"
 
 
 def verdict(comparison: Comparison) -> str:

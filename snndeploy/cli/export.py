@@ -25,7 +25,9 @@ def export() -> None:
     show_default=True,
     help="One time step with states in and out, or all T steps at once.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=None, help="Fix the batch size  [default: any]")
+@click.option(
+    "--batch", type=click.IntRange(1, 2**31 - 1), default=None, help="Fix the batch size  [default: any]"
+)
 @json_option
 def onnx(
     network: Path, output: Path, form: Literal["step", "sequence"], batch: int | None, as_json: bool
@@ -33,10 +35,13 @@ def onnx(
     """Write NETWORK as a stateful ONNX file."""
     from snndeploy.cli.networks import load_folded
     from snndeploy.cli.output import emit_json
+    from snndeploy.errors import ConfigError
     from snndeploy.export import onnx as lowering
     from snndeploy.ir import fingerprint
 
     source = load_folded(network)
+    if output.exists() and output.samefile(network):
+        raise ConfigError("--output", "names the network file itself", remedy="choose another path")
     lowering.export(source, output, form, batch=batch, fingerprint=fingerprint(source))
     facts = {
         "file": str(output),

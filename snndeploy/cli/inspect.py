@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -73,7 +73,7 @@ def _graph(what: str, shape: tuple[int, ...] | None, classes: int | None) -> tup
 
     if what in BACKBONES:
         return backbone(what, shape or (3, 32, 32), classes or 10), _DEFAULT_STEPS
-    if not Path(what).exists():
+    if not os.path.lexists(what):
         raise ConfigError(
             repr(what),
             "is neither a network file nor a backbone",

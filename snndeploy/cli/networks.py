@@ -92,7 +92,7 @@ def _digits(network: Network, count: int) -> Samples:
         raise NetworkError("data 'digits'", "do not fit the network's input", remedy="use --data random")
     test = digits(repeat=network.input.repeat).test.take(slice(0, count))
     return Samples(
-        network.input.prepare(test.images), test.labels, "digits (test images, split seed 0)", len(test)
+        network.input.prepare(test.images), test.labels, "digits (test images of split 0)", len(test)
     )
 
 
@@ -115,10 +115,15 @@ def _from_file(network: Network, path: Path, count: int) -> Samples:
 
     try:
         raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise NetworkError(str(path), "cannot be read as a .npy array", got=str(error)) from None
     frames = network.input.kind == "frames"
     axes = len(network.graph.shapes[network.graph.input])
-    x = network.input.prepare(raw[:, :count] if frames else raw[:count], axes=axes)
-    as_steps(network, x)  # refuses a shape that does not fit
+    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "buif" or raw.ndim != 1 + frames + axes:
+        shape = "(samples, time, ...)" if frames else "(samples, ...)"
+        raise NetworkError(str(path), f"must hold real numbers of {1 + frames + axes} axes, {shape}")
+    raw = np.moveaxis(raw[:count], 1, 0) if frames else raw[:count]
+    x = network.input.prepare(raw, axes=axes)
+    if as_steps(network, x).shape[1] == 0:  # which also refuses a shape that does not fit
+        raise NetworkError(str(path), "must hold at least one sample")
     return Samples(x, None, str(path), x.shape[1] if frames else x.shape[0])

@@ -15,14 +15,15 @@ data_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME|FILE",
-    help="Samples to run: 'digits' (held-out test images), 'random' (seeded noise), a .npy file of raw "
-    "samples, or 'auto' (digits if they fit the network, else random).",
+    help="Samples to run: 'digits' (test images of the split with seed 0), 'random' (seeded noise), 'auto' (digits "
+    "if they fit the network, else random), or a .npy file of raw samples: (samples, *shape), for frames "
+    "(samples, time, *shape).",
 )
 samples_option = click.option(
     "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Number of samples at most."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of a back end."
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads of a back end."
 )
 network_argument = click.argument("network", type=click.Path(path_type=Path))
 backward_option = click.option(

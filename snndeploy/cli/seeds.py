@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snndeploy.cli.train import make_folder, train_or_read, write_text
+from snndeploy.cli.train import train_or_read, write_text
 
 if TYPE_CHECKING:
     from snndeploy.train.config import Config
@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 _SUMMARISED = ("test_accuracy", "exact_test_accuracy", "dead_rate", "synops", "estimated_energy_pj")
 
 
-def train_seeds(config: Config, folder: Path, count: int, *, resume: bool) -> dict[str, Any]:
+def train_seeds(config: Config, folder: Path, count: int, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """Trains with `count` seeds from the configured one on, into seed<seed>/, and writes summary.json.
 
     Args:
@@ -26,6 +26,7 @@ def train_seeds(config: Config, folder: Path, count: int, *, resume: bool) -> di
         folder: Holds the run folders.
         count: Number of seeds.
         resume: Go on with the run that is unfinished, and skip those that are done.
+        overwrite: Replace finished runs of another configuration.
 
     Returns:
         What the runs came to: each by its folder, and mean and standard deviation over them.
@@ -34,12 +35,23 @@ def train_seeds(config: Config, folder: Path, count: int, *, resume: bool) -> di
         FileFormatError: A folder cannot be written, or holds a damaged checkpoint.
         SnnDeployError: The configuration asks for something impossible, or is not that of a checkpoint.
     """
-    make_folder(folder)
-    runs: dict[str, dict[str, Any]] = {}
-    for seed in range(config.seed, config.seed + count):
-        name = f"seed{seed}"
-        label = f"training with seed {seed}"
-        runs[name] = train_or_read(replace(config, seed=seed), folder / name, resume=resume, label=label)
+    from snndeploy.train.products import require_replaceable
+
+    configs = {f"seed{seed}": replace(config, seed=seed) for seed in range(config.seed, config.seed + count)}
+    if not (resume or overwrite):  # all of them before the first is touched
+        for name, one in configs.items():
+            require_replaceable(one, folder / name)
+    runs = {
+        name: train_or_read(
+            one,
+            folder / name,
+            resume=resume,
+            overwrite=overwrite,
+            label=f"training with seed {one.seed}",
+            on_start=lambda: (folder / SUMMARY).unlink(missing_ok=True),  # which is of other runs from now on
+        )
+        for name, one in configs.items()
+    }
     facts = {
         "seeds": list(range(config.seed, config.seed + count)),
         "runs": runs,

@@ -14,13 +14,13 @@ from snndeploy.cli.options import json_option
 @click.option("--samples", type=click.IntRange(min=1), default=None, help="Samples to run  [default: all]")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(min=1),
-    default=600.0,
+    type=click.IntRange(1, 10**7),
+    default=600,
     show_default=True,
     help="Seconds after which the simulation is stopped.",
 )
 @json_option
-def simulate(bundle: Path, samples: int | None, time_limit: float, as_json: bool) -> None:
+def simulate(bundle: Path, samples: int | None, time_limit: int, as_json: bool) -> None:
     """Simulate a Lava BUNDLE in a process of its own; exit code 1 if it differs from what it promises."""
     from snndeploy.cli.output import emit_json, progress, table
     from snndeploy.targets import lava

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,11 @@ import click
 from snndeploy.cli.options import json_option
 
 if TYPE_CHECKING:
-    from snndeploy.ir import Network
+    from snndeploy.ir import Network, Quantized
     from snndeploy.train.config import Config
     from snndeploy.train.data import Dataset
     from snndeploy.train.evaluation import Evaluation
 
-TRAINED, FLOAT32, EXACT = "trained.snn.safetensors", "float32.snn.safetensors", "exact.snn.safetensors"
-TEST = "test.json"
 _CALIBRATION_SAMPLES = 128
 
 
@@ -28,12 +26,14 @@ class Trained:
     """What training leaves behind.
 
     exact: None if the network cannot be certified; `problem` then says why.
+    quantization: What quantising did, in two numbers; None if it did not succeed.
     test, exact_test: On the test set, which is used for nothing else.
     """
 
     float32: Network
     exact: Network | None
     problem: str
+    quantization: Mapping[str, int] | None
     test: Evaluation
     exact_test: Evaluation | None
     files: tuple[str, ...]
@@ -45,6 +45,7 @@ class Trained:
             "test_accuracy": self.test.accuracy,
             "exact_test_accuracy": None if self.exact_test is None else self.exact_test.accuracy,
             "exact_problem": self.problem or None,
+            "quantization": None if self.quantization is None else dict(self.quantization),
             "test_group_accuracies": {
                 name: {str(value): accuracy for value, accuracy in group.items()}
                 for name, group in self.test.group_accuracies.items()
@@ -57,9 +58,31 @@ class Trained:
         }
 
 
-@click.command(epilog="Example: snndeploy train digits.toml --out runs/digits --set optimizer.epochs=20")
+def _named_folder(context: click.Context, option: click.Parameter, value: str) -> Path:
+    if not value:  # as a path it would mean the current folder
+        raise click.BadParameter("must name a folder", context, option)
+    return Path(value)
+
+
+def out_option(**options: Any) -> Callable[[Any], Any]:
+    """The option that names the run folder, required or with a default."""
+    return click.option(
+        "--out", metavar="FOLDER", callback=_named_folder, help="The run folder to write.", **options
+    )
+
+
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a finished run of another configuration in the run folder.",
+)
+
+
+@click.command(
+    epilog="Example: snndeploy train configs/digits.toml --out runs/digits --set optimizer.epochs=20"
+)
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder to write.")
+@out_option(required=True)
 @click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
 )
@@ -79,6 +102,7 @@ class Trained:
     "backward connections.",
 )
 @click.option("--resume", is_flag=True, help="Go on with what is unfinished in the run folder.")
+@overwrite_option
 @click.option("--deterministic", is_flag=True, help="The same bits in every run, on a GPU too; slower there.")
 @json_option
 def train(
@@ -88,6 +112,7 @@ def train(
     seeds: int | None,
     start: Path | None,
     resume: bool,
+    overwrite: bool,
     deterministic: bool,
     as_json: bool,
 ) -> None:
@@ -108,10 +133,10 @@ def train(
         deterministic=deterministic or resolved.deterministic,
     )
     if seeds is None:
-        facts = {"run": str(out), **train_or_read(resolved, out, resume=resume)}
+        facts = {"run": str(out), **train_or_read(resolved, out, resume=resume, overwrite=overwrite)}
         text = as_text
     else:
-        facts = {"run": str(out), **train_seeds(resolved, out, seeds, resume=resume)}
+        facts = {"run": str(out), **train_seeds(resolved, out, seeds, resume=resume, overwrite=overwrite)}
         text = seeds_as_text
     if as_json:
         emit_json(facts)
@@ -128,11 +153,26 @@ def as_text(facts: Mapping[str, Any]) -> str:
         lines.append(f"not in the exact format: {facts['exact_problem']}")
     else:
         lines.append(f"test accuracy {facts['exact_test_accuracy']:.2%} (exact)")
+    if facts.get("quantization"):  # missing from the result of an older version
+        lines.append(quantization_text(facts["quantization"]))
     lines.append(f"wrote {', '.join(facts['files'])} to {facts['run']}")
     return "\n".join(lines)
 
 
-def train_or_read(config: Config, folder: Path, *, resume: bool, label: str = "training") -> dict[str, Any]:
+def quantization_text(found: Mapping[str, int]) -> str:
+    """What quantising did, in a line."""
+    return f"quantised: {found['clipped']} values clipped, {found['bits_left']} bits left by the certificate"
+
+
+def train_or_read(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    label: str = "training",
+    on_start: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Trains into a run folder, or reads what it came to if it is to be resumed and is finished.
 
     Raises:
@@ -140,32 +180,62 @@ def train_or_read(config: Config, folder: Path, *, resume: bool, label: str = "t
         SnnDeployError: The configuration asks for something impossible, or is not that of the checkpoint.
     """
     from snndeploy.train.checkpoint import differing
+    from snndeploy.train.products import TEST, read_test
 
-    found = _read_test(folder / TEST) if resume else None
+    found = read_test(folder / TEST) if resume else None
     if found is not None and not differing(config, found.pop("config")):
         return found
-    return train_and_save(config, folder, resume=resume, label=label).facts
+    return train_and_save(
+        config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start
+    ).facts
 
 
-def train_and_save(config: Config, folder: Path, *, resume: bool = False, label: str = "training") -> Trained:
+def train_and_save(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    label: str = "training",
+    on_start: Callable[[], None] = lambda: None,
+) -> Trained:
     """Trains, folds, quantises, tests, and writes everything into a run folder.
 
+    What an earlier run left there is removed once the configuration is accepted and training starts afresh.
+
+    Args:
+        config: Everything that decides the run.
+        folder: Made if need be.
+        resume: Go on from its last checkpoint.
+        overwrite: Replace a finished run of another configuration.
+        label: Of the progress.
+        on_start: Called when what an earlier run left is removed.
+
     Raises:
+        ConfigError: The folder holds a finished run of another configuration, which is not to be replaced.
         FileFormatError: The folder cannot be written.
         SnnDeployError: The configuration asks for something impossible.
     """
     from snndeploy.cli.output import progress
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import fold, quantize, save
-    from snndeploy.train import data, loop
+    from snndeploy.train import data, loop, products
     from snndeploy.train.checkpoint import CHECKPOINT_FILE, as_json
     from snndeploy.train.evaluation import evaluate
     from snndeploy.train.machine import device_of
     from snndeploy.train.metrics import METRICS_FILE, BatchReport, EpochReport
 
-    make_folder(folder)
+    if not (resume or overwrite):
+        products.require_replaceable(config, folder)
     device = device_of(config.device)
     source = data.load(config.data)
+
+    def start_afresh() -> None:
+        if not overwrite:  # a resumed run may have no checkpoint
+            products.require_replaceable(config, folder)
+        on_start()
+        products.clear(folder)
+
     with progress(label, config.optimizer.epochs) as report:
         validation = ""
 
@@ -178,29 +248,41 @@ def train_and_save(config: Config, folder: Path, *, resume: bool = False, label:
             validation = f", validation accuracy {done.validation_accuracy:.1%}"
             report(done.epoch, f"loss {done.loss:.3f}{validation}")
 
-        trained = loop.fit(config, folder, on_epoch, on_batch=on_batch, resume=resume, data=source)
-    save(trained, folder / TRAINED)
+        trained = loop.fit(
+            config,
+            folder,
+            on_epoch,
+            on_start=start_afresh,
+            on_batch=on_batch,
+            resume=resume,
+            data=source,
+        )
+    save(trained, folder / products.TRAINED)
     float32 = fold(trained)
-    save(float32, folder / FLOAT32)
-    files, problem, exact = ["config.toml", METRICS_FILE, CHECKPOINT_FILE, TRAINED, FLOAT32], "", None
+    save(float32, folder / products.FLOAT32)
+    files = ["config.toml", METRICS_FILE, CHECKPOINT_FILE, products.TRAINED, products.FLOAT32]
+    problem, exact, quantization = "", None, None
     try:
-        exact = quantize(float32, _calibration(source, config.seed)).network
+        quantized = quantize(float32, _calibration(source, config.seed))
     except QuantizeError as error:
         problem = str(error)
     else:
-        save(exact, folder / EXACT)
-        files.append(EXACT)
+        exact, quantization = quantized.network, _quantization(quantized)
+        save(exact, folder / products.EXACT)
+        write_text(folder / products.QUANTIZE, _quantization_report(quantized))
+        files += [products.EXACT, products.QUANTIZE]
     result = Trained(
         float32=float32,
         exact=exact,
         problem=problem,
+        quantization=quantization,
         test=evaluate(float32, source.test, device=device),
         exact_test=None if exact is None else evaluate(exact, source.test, device=device),
-        files=(*files, TEST),
+        files=(*files, products.TEST),
     )
     # Written last: where it is, everything else is, too.
     facts = {**result.facts, "config": as_json(config)}
-    write_text(folder / TEST, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(folder / products.TEST, json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return result
 
 
@@ -214,37 +296,24 @@ def _calibration(source: Dataset, seed: int) -> Any:
     return network_input(source.present(raw, np.random.default_rng(seed), augmented=False), source.input)
 
 
-def _read_test(path: Path) -> dict[str, Any] | None:
-    """What a finished run came to, its configuration among it; None if it is not finished."""
-    from snndeploy.errors import FileFormatError
-
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise FileFormatError(
-            str(path), "cannot be read", got=error, remedy="delete it and resume again"
-        ) from None
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
-        raise FileFormatError(str(path), "holds no result of a run", remedy="delete it and resume again")
-    return found
+def _quantization(quantized: Quantized) -> dict[str, int]:
+    """How many values were clipped, and by how many bits the tightest sum stays within float32."""
+    return {
+        "clipped": sum(rounding.clipped for rounding in quantized.roundings),
+        "bits_left": min(row.bits_left for row in quantized.certificate.rows),
+    }
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a run folder, with its parents.
-
-    Raises:
-        FileFormatError: It cannot be made.
-    """
-    from snndeploy.errors import FileFormatError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileFormatError(
-            str(folder), "cannot be made", got=error.strerror, remedy="choose a folder that can be written"
-        ) from None
+def _quantization_report(quantized: Quantized) -> str:
+    """All that quantising did, as JSON."""
+    report = {
+        "parameters": [asdict(rounding) for rounding in quantized.roundings],
+        "certificate": [
+            {key: getattr(row, key) for key in ("op", "grid_bits", "bound", "bits_left", "reason")}
+            for row in quantized.certificate.rows
+        ],
+    }
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -42,7 +42,7 @@ def save(network: Network, path: Path | str) -> None:
     document, arrays = _packed(network)
     metadata = {"kind": KIND, "version": VERSION, "document": document, "sha256": _digest(document, arrays)}
     with replacing(Path(path)) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(dict(arrays), metadata))
+        temporary.write_bytes(_in_order(safetensors.numpy.save(dict(arrays), metadata)))
 
 
 def load(path: Path | str) -> Network:
@@ -91,8 +91,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         FileFormatError: The folder is missing or cannot be written.
     """
+    # os.path answers for a name that is too long, too, where pathlib raises
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise FileFormatError(
+            str(path), "cannot be written, as it is no regular file", remedy="choose another path"
+        )
     try:
-        handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     except OSError as error:
         raise FileFormatError(
             str(path),
@@ -112,6 +117,16 @@ def replacing(path: Path) -> Iterator[Path]:
         raise FileFormatError(str(path), "cannot be written", got=error.strerror) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted, so that equal networks make equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _packed(network: Network) -> tuple[str, Arrays]:

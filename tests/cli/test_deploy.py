@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import onnx.numpy_helper
 import pytest
 from click.testing import Result
 
-from tests.strategies import Case
+from snndeploy.ir import save
+from tests.cli.conftest import BACK
+from tests.strategies import Case, realise
 
 
 def test_export_onnx(run_json: Callable[..., Any], network: Path, tmp_path: Path) -> None:
@@ -159,6 +163,50 @@ def test_unwritable_output(
         assert result.exit_code == 2, result.output
         assert "cannot be" in result.output
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_output_that_must_not_be_replaced(run: Callable[..., Result], network: Path, tmp_path: Path) -> None:
+    """Neither the network file itself nor what is no regular file is replaced by an export."""
+    content = network.read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for output in (network, pipe):
+        assert run("export", "onnx", network, "-o", output).exit_code == 2
+    assert network.read_bytes() == content
+    assert pipe.is_fifo()
+
+
+def test_sequences_of_ones_own(
+    run_json: Callable[..., Any], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Frames are stored as data sets store them, samples first; time first does not fit."""
+    save(realise(replace(BACK, frames=True)).network, tmp_path / "frames")
+    sequences = np.full((3, 4, 1, 6, 6), 0.5)
+    np.save(tmp_path / "raw.npy", sequences)
+    assert run_json("energy", tmp_path / "frames", "--data", tmp_path / "raw.npy")["samples"] == 3
+    np.save(tmp_path / "raw.npy", np.moveaxis(sequences, 1, 0))
+    assert run("energy", tmp_path / "frames", "--data", tmp_path / "raw.npy").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        np.zeros((0, 1, 6, 6)),
+        np.float64(1),
+        np.array("text"),
+        np.zeros((2, 1, 6, 6), complex),
+        np.zeros((6, 6)),
+    ],
+    ids=["empty", "scalar", "text", "complex", "flat"],
+)
+def test_samples_that_are_none(
+    run: Callable[..., Result], network: Path, tmp_path: Path, raw: object
+) -> None:
+    """An array that holds no samples is refused, so that nothing passes by comparing nothing."""
+    np.save(tmp_path / "raw.npy", np.asarray(raw))
+    result = run("verify", network, "--against", "torch", "--data", tmp_path / "raw.npy")
+    assert result.exit_code == 2, result.output
+    assert "raw.npy" in result.output
 
 
 def test_unknown_back_end_data_and_target(run: Callable[..., Result], network: Path) -> None:

@@ -229,6 +229,15 @@ def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> Non
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_equal_networks_make_equal_files(tmp_path: Path) -> None:
+    """Saved again and again, a network gives the same bytes."""
+    contents = set()
+    for index in range(8):
+        save(tiny(), tmp_path / str(index))
+        contents.add((tmp_path / str(index)).read_bytes())
+    assert len(contents) == 1
+
+
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     """A missing folder, a file instead of a folder, a folder instead of a file, and one without permission."""
     (tmp_path / "file").touch()

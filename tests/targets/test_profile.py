@@ -130,6 +130,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "boolean": (VALID.replace("value = 2", "value = true"), "synop.value: must be a finite number"),
     "text": (VALID.replace("value = 2", 'value = "2"'), "synop.value: must be a finite number"),
     "too large": (VALID.replace("high = 4", "high = 0x" + "f" * 9000), "synop.high: must be a finite number"),
+    "absurd": (VALID.replace("high = 4", "high = 1e308"), "synop.high: must be at most 1e\\+12"),
     "too many digits": (VALID.replace("high = 4", "high = " + "9" * 9000), "must be"),
     "published as unpublished": (VALID.replace('"measured"', '"unpublished"'), "must both be 'unpublished'"),
     "unpublished as published": (

@@ -41,7 +41,7 @@ def read_idx(path: Path, axes: int) -> Images:
             str(path), f"must be an IDX file of bytes in {axes} axes", got=f"first bytes {data[:4].hex(' ')}"
         )
     lengths = np.frombuffer(data, ">u4", axes, offset=4).tolist()
-    if len(data) - header != math.prod(lengths):
+    if 0 in lengths or len(data) - header != math.prod(lengths):
         raise FileFormatError(
             str(path),
             f"must hold {' x '.join(map(str, lengths))} bytes after its header",
