@@ -42,8 +42,8 @@ def export(
 ) -> Path:
     """Writes the bundle of a network. A bundle that stands at `path` is replaced.
 
-    The `exact` number format promises equal spikes on Lava. A `float32` network is written too, marked as not
-    exact: its sums may round differently there.
+    The `exact` number format promises equal spikes on Lava if its certificate holds. Any other network is
+    written too, marked as not exact: its sums may round differently there.
 
     Args:
         network: A folded network.
@@ -143,7 +143,7 @@ def _manifest(
         "writer": f"snndeploy {snndeploy.__version__}",
         "fingerprint": fingerprint,
         "number_format": network.format.name,
-        "exact": isinstance(network.format, ir.Exact),
+        "exact": isinstance(network.format, ir.Exact) and ir.certify(network).holds,
         "steps": network.steps,
         "readout": network.readout,
         "classes": list(network.classes),

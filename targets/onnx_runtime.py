@@ -23,6 +23,7 @@ from snndeploy.ir.network import Array
 
 FORMAT_VERSION = 1
 CPU = "CPUExecutionProvider"
+_MOST_SAMPLES = 32  # at a time: memory for spikes and inner values grows with them
 _PREFIX = "snndeploy."
 _SOURCE_PLACE = re.compile(r"^/.*[)\]] (?=[A-Z])")
 _FATAL = 4  # log severity: what goes wrong becomes an error of ours, and nothing is printed
@@ -65,6 +66,7 @@ class OnnxNetwork:
         model: The file or its bytes; either form.
         providers: Execution providers that must all take part, the preferred one first.
         threads: Threads within an operator.
+        where: What messages call the model; by default the file's path.
 
     Raises:
         FileFormatError: The file is missing or damaged, was not exported by snndeploy, or has another format
@@ -72,19 +74,30 @@ class OnnxNetwork:
         TargetError: A provider is not there; ONNX Runtime never falls back to another one silently.
     """
 
-    def __init__(self, model: Path | bytes, *, providers: Sequence[str] = (CPU,), threads: int = 1) -> None:
-        self._where = str(model) if isinstance(model, Path) else "ONNX model"
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        providers: Sequence[str] = (CPU,),
+        threads: int = 1,
+        where: str = "",
+    ) -> None:
+        self._where = where or (str(model) if isinstance(model, Path) else "ONNX model")
         self.session = _session(_read(model), tuple(providers), threads, self._where)
-        self.description = _described(self.session.get_modelmeta().custom_metadata_map, self._where)
-        inputs = {value.name: tuple(value.shape) for value in self.session.get_inputs()}
-        self._outputs = {value.name for value in self.session.get_outputs()}
+        try:
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            inputs = {value.name: tuple(value.shape) for value in self.session.get_inputs()}
+            self._outputs = {value.name for value in self.session.get_outputs()}
+        except UnicodeDecodeError:
+            raise FileFormatError(self._where, "has text that is not UTF-8") from None
+        self.description = _described(metadata, self._where)
         _check_interface(self.description, inputs, self._outputs, self._where)
         time_axes = 0 if self.description.form == "step" else 1
         self._batch = inputs["x"][time_axes]
         self._shape = inputs["x"][time_axes + 1 :]
 
     def run(self, x: npt.NDArray[Any]) -> Trace:
-        """Runs the network on prepared input, all samples at once.
+        """Runs the network on prepared input, 32 samples at a time unless the file fixes their number.
 
         Args:
             x: float32, (batch, *shape) for images or (time, batch, *shape).
@@ -96,6 +109,22 @@ class OnnxNetwork:
             TargetError: The input does not fit, or ONNX Runtime failed.
         """
         frames = self._frames(x)
+        count = frames.shape[1]
+        most = count if isinstance(self._batch, int) else _MOST_SAMPLES
+        traces = [
+            self._run(np.ascontiguousarray(frames[:, first : first + most]))
+            for first in range(0, count, most)
+        ]
+        return Trace(
+            spikes={
+                lif: np.concatenate([trace.spikes[lif] for trace in traces], axis=1)
+                for lif in traces[0].spikes
+            },
+            readout_sum=np.concatenate([trace.readout_sum for trace in traces]),
+            logits=np.concatenate([trace.logits for trace in traces]),
+        )
+
+    def _run(self, frames: Array) -> Trace:
         description = self.description
         named = {lif: names for lif, names in description.spikes.items() if self._outputs.issuperset(names)}
         if description.form == "step":
@@ -143,7 +172,7 @@ class OnnxNetwork:
         x = np.asarray(x)
         if x.dtype != np.float32:
             raise TargetError(
-                "input",
+                f"input of {self._where}",
                 "must be float32",
                 got=x.dtype,
                 remedy="prepare raw data as the network's input description says",
@@ -154,11 +183,11 @@ class OnnxNetwork:
         whole = (self.description.steps, "batch", *self._shape)
         if x.shape[:1] + x.shape[2:] != (whole[0], *self._shape):
             one = f"{('batch', *self._shape)} or " if image else ""
-            raise TargetError("input", f"must have shape {one}{whole}", got=x.shape)
+            raise TargetError(f"input of {self._where}", f"must have shape {one}{whole}", got=x.shape)
         if x.shape[1] == 0 or (isinstance(self._batch, int) and x.shape[1] != self._batch):
             many = self._batch if isinstance(self._batch, int) else "at least 1"
-            raise TargetError("input", f"must have {many} samples", got=x.shape[1])
-        return np.ascontiguousarray(x)
+            raise TargetError(f"input of {self._where}", f"must have {many} samples", got=x.shape[1])
+        return x
 
 
 def _read(model: Path | bytes) -> bytes:

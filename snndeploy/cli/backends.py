@@ -43,10 +43,11 @@ def run_onnx(
     from snndeploy.targets.onnx_runtime import OnnxNetwork
 
     with TemporaryDirectory(prefix="snndeploy-") as folder:
+        where = f"ONNX {form} form" if file is None else str(file)
         if file is None:
             file = Path(folder) / f"{form}.onnx"
             onnx.export(network, file, form)
-        return OnnxNetwork(onnx.expose_spikes(file), threads=threads).run(x)
+        return OnnxNetwork(onnx.expose_spikes(file), threads=threads, where=where).run(x)
 
 
 def run_onnx_step(network: Network, x: npt.NDArray[Any], threads: int) -> Trace:

@@ -23,6 +23,7 @@ FORMAT = "snndeploy-lava-bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
 _FILES = {"weights.npz", "samples.npy", "expected.npz"}
+_ENDS = ("Input", "Output")
 _REMEDY = "export the network again"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
@@ -167,26 +168,31 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
 
 
 def _bundle(path: Path, manifest: Mapping[str, Any]) -> Bundle:
-    populations = manifest["populations"]
+    populations = _objects(manifest, "populations")
+    for population in populations:
+        _check_population(population)
+    kinds = [p["type"] for p in populations]
+    if len({p["name"] for p in populations}) != len(kinds) or [kinds.count(k) for k in _ENDS] != [1, 1]:
+        raise FileFormatError("populations", "must have names of their own, one Input and one Output")
     return Bundle(
         path=path,
-        fingerprint=manifest["fingerprint"],
-        number_format=manifest["number_format"],
-        exact=manifest["exact"],
-        steps=manifest["steps"],
-        readout=manifest["readout"],
-        schedule=_schedule(manifest["schedule"], populations),
+        fingerprint=_field(manifest, "fingerprint", str),
+        number_format=_field(manifest, "number_format", str),
+        exact=_field(manifest, "exact", bool),
+        steps=_count(manifest, "steps", 1),
+        readout=_count(manifest, "readout", 1),
+        schedule=_schedule(_field(manifest, "schedule", dict), populations),
         input=input_from_json(manifest["input"]),
         types={p["name"]: p["type"] for p in populations},
         shapes={p["name"]: tuple(p["shape"]) for p in populations},
-        samples=manifest["samples"],
+        samples=_count(manifest, "samples", 1),
     )
 
 
-def _schedule(timing: Mapping[str, Any], populations: list[Mapping[str, Any]]) -> ir.Schedule:
+def _schedule(timing: Mapping[str, Any], populations: list[dict[str, Any]]) -> ir.Schedule:
     return ir.Schedule(
-        name=timing["name"],
-        initiation_interval=timing["initiation_interval"],
+        name=_field(timing, "name", str),
+        initiation_interval=_count(timing, "initiation_interval", 1),
         start={p["name"]: p["start"] for p in populations},
         waits={
             ir.Synapse(arrival["source"], p["name"], arrival["delay"]): arrival["wait"]
@@ -194,8 +200,64 @@ def _schedule(timing: Mapping[str, Any], populations: list[Mapping[str, Any]]) -
             for arrival in p["arrivals"]
             if arrival["wait"]
         },
-        gap=timing["gap"],
+        gap=_count(timing, "gap", 0),
     )
+
+
+def _check_population(population: Mapping[str, Any]) -> None:
+    """Raises FileFormatError unless everything that is read of a population, here or by Lava, has its type."""
+    _field(population, "name", str)
+    if _field(population, "type", str) not in ("Lif", *_ENDS):
+        raise FileFormatError("population", "must be an Input, a Lif or an Output", got=population["type"])
+    for name in ("tau", "threshold") if population["type"] == "Lif" else ():
+        _field(population, name, float, int)
+    _shape(population)
+    _count(population, "start", 0)
+    program = _objects(population, "program")
+    for step in program:
+        _field(step, "name", str)
+        _field(step, "type", str)
+    arrivals = _objects(population, "arrivals")
+    for arrival in arrivals:
+        _shape(arrival)
+        _count(arrival, "wait", 0)
+    sources = [source for entry in (population, *program) for source in _objects(entry, "sources")]
+    for edge in (*arrivals, *sources):
+        _field(edge, "source", str)
+        _count(edge, "delay", 0)
+
+
+def _field(entry: Mapping[str, Any], name: str, *types: type) -> Any:
+    """One entry of a JSON object; True is no number."""
+    value = entry[name]
+    if type(value) not in types:
+        raise FileFormatError(
+            f"{MANIFEST}, {name}",
+            f"must be of type {' or '.join(t.__name__ for t in types)}",
+            got=repr(value),
+            remedy=_REMEDY,
+        )
+    return value
+
+
+def _count(entry: Mapping[str, Any], name: str, least: int) -> int:
+    value: int = _field(entry, name, int)
+    if value < least:
+        raise FileFormatError(f"{MANIFEST}, {name}", f"must be at least {least}", got=value, remedy=_REMEDY)
+    return value
+
+
+def _objects(entry: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    values: list[dict[str, Any]] = _field(entry, name, list)
+    if not all(isinstance(value, dict) for value in values):
+        raise FileFormatError(f"{MANIFEST}, {name}", "must be a list of objects", remedy=_REMEDY)
+    return values
+
+
+def _shape(entry: Mapping[str, Any]) -> None:
+    sizes = _field(entry, "shape", list)
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise FileFormatError(f"{MANIFEST}, shape", "must hold positive sizes", got=sizes, remedy=_REMEDY)
 
 
 def unpack_spikes(packed: npt.NDArray[np.uint8], steps: int, shape: ir.Shape) -> npt.NDArray[np.bool_]:

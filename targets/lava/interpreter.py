@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +19,13 @@ from typing import Literal
 from snndeploy.errors import TargetError
 
 VARIABLE = "SNNDEPLOY_LAVA_PYTHON"
-REQUIREMENT = "lava-nc==0.10.0"
+LAVA = "0.10.0"
+REQUIREMENT = f"lava-nc=={LAVA}"
 PYTHON = "3.10"
 _MARKER = "complete"  # written last, so that an interrupted installation is never taken for an environment
-_PROBE = "import importlib.metadata as m; print(m.version('lava-nc'))"
-_PROBE_SECONDS = 60
+_PROBE = "import sys, importlib.metadata as m; print(m.version('lava-nc'), '%d.%d' % sys.version_info[:2])"
+_PROBE_SECONDS = 20.0
+_PROBE_BYTES = 200  # more than the answer has
 
 
 @dataclass(frozen=True)
@@ -41,20 +48,18 @@ class Interpreter:
 def find_interpreter() -> Interpreter:
     """The interpreter to simulate with.
 
-    The environment variable SNNDEPLOY_LAVA_PYTHON comes first, then the current interpreter if it has Lava,
-    then the environment that `make_environment` made.
+    The environment variable SNNDEPLOY_LAVA_PYTHON comes first, then the current interpreter if it is Python
+    3.10 with lava-nc 0.10.0, then the environment that `make_environment` made.
 
     Raises:
-        TargetError: The variable names no interpreter with Lava, or there is none at all.
+        TargetError: The variable names no such interpreter, or there is none at all.
     """
     named = os.environ.get(VARIABLE)
     if named:
         path = Path(named)
         return Interpreter(path, _probe(path, f"the environment variable {VARIABLE}"), "variable")
-    try:
-        return Interpreter(Path(sys.executable), importlib.metadata.version("lava-nc"), "current")
-    except importlib.metadata.PackageNotFoundError:
-        pass
+    if _has_lava():
+        return Interpreter(Path(sys.executable), LAVA, "current")
     folder = environment_folder()
     if (folder / _MARKER).exists():
         path = _python(folder)
@@ -64,6 +69,15 @@ def find_interpreter() -> Interpreter:
         "no Python interpreter with lava-nc was found",
         remedy=f"run `snndeploy doctor --make-lava-env` once, or set {VARIABLE} to one",
     )
+
+
+def _has_lava() -> bool:
+    """Whether the current interpreter is one that bundles can be run with."""
+    try:
+        lava = importlib.metadata.version("lava-nc")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return (lava, "{}.{}".format(*sys.version_info)) == (LAVA, PYTHON)
 
 
 def environment_folder() -> Path:
@@ -98,23 +112,56 @@ def _python(folder: Path) -> Path:
 
 
 def _probe(path: Path, where: str) -> str:
-    """Version of lava-nc in an interpreter."""
-    remedy = "name a Python 3.10 that has lava-nc, or run `snndeploy doctor --make-lava-env`"
+    """Version of lava-nc in an interpreter, which must be the one that bundles are run with."""
+    rule = "must name a Python interpreter that"
+    remedy = (
+        f"set {VARIABLE} to a Python {PYTHON} with {REQUIREMENT}, or run `snndeploy doctor --make-lava-env`"
+    )
     try:
-        done = subprocess.run(  # noqa: S603 - the interpreter is the user's choice
-            [str(path), "-I", "-c", _PROBE],
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(
-            where, "must name a Python interpreter that runs", got=path, remedy=remedy
-        ) from error
-    if done.returncode != 0:
-        raise TargetError(where, "must name a Python interpreter that has lava-nc", got=path, remedy=remedy)
-    return done.stdout.strip()
+        answer = _ask([str(path), "-I", "-c", _PROBE])
+    except OSError as error:
+        raise TargetError(where, f"{rule} runs", got=path, remedy=remedy) from error
+    if answer == f"{LAVA} {PYTHON}":
+        return LAVA
+    if re.fullmatch(r"[\w.+!-]+ \d+\.\d+", answer):
+        lava, python = answer.split()
+        got = f"{path} with Python {python} and lava-nc {lava}"
+    else:
+        got = str(path)
+    raise TargetError(where, f"{rule} is Python {PYTHON} and has {REQUIREMENT}", got=got, remedy=remedy)
+
+
+def _ask(command: Sequence[str]) -> str:
+    """What a program says, empty unless it succeeds, soon and in few words; its process group ends with it.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    with subprocess.Popen(  # noqa: S603 - the interpreter is the user's choice
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        timer = threading.Timer(_PROBE_SECONDS, _kill_group, [process.pid])
+        timer.start()
+        try:
+            said = process.stdout.read(_PROBE_BYTES) if process.stdout else b""
+            if len(said) < _PROBE_BYTES:
+                # WNOWAIT: until it is reaped, no other process can get the group's number
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            timer.cancel()
+            timer.join()
+            _kill_group(process.pid)
+    succeeded = process.returncode == 0 and len(said) < _PROBE_BYTES
+    return said.decode(errors="replace").strip() if succeeded else ""
+
+
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _uv() -> list[str]:

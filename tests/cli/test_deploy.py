@@ -84,10 +84,34 @@ def test_verify_finds_a_changed_weight(
     found = facts["backends"][-1]
     assert facts["passed"] is False
     assert found["edited_weights"] == ["l1.conv.weight"]
+    assert found["edited_nodes"] == []
     assert found["defects"][0].startswith("l1.inner:")
     assert [layer["op"] for layer in found["layers"] if layer["unexplained"]] == ["l1.inner"]
     assert found["first_divergence"]["op"] == "l1.inner"
     assert case.network.graph.ports == ("l0.lif", "l1.inner", "l1.lif")
+
+
+@pytest.mark.parametrize("form", ["step", "sequence"])
+def test_verify_finds_a_changed_comparison(
+    run: Callable[..., Result], network: Path, tmp_path: Path, form: str
+) -> None:
+    """A LIF that also fires at its threshold is found though no spike of these samples tells it."""
+    file = tmp_path / "a.onnx"
+    run("export", "onnx", network, "-o", file, "--form", form)
+    arguments = ("verify", network, "--against", "torch", "--samples", "1", "--onnx-file", file)
+    assert run(*arguments).exit_code == 0
+    model = onnx.load(file)
+    next(n for n in model.functions[0].node if n.op_type == "Greater").op_type = "GreaterOrEqual"
+    onnx.save(model, file)
+    result = run(*arguments, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)["backends"][-1]
+    assert (found["edited_nodes"], found["edited_weights"]) == (["snndeploy::LIF"], [])
+    assert found["differing"] == 0
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert f"{file}: node snndeploy::LIF differs from what the network file gives" in result.stdout
+    assert "FAILED" in result.stdout
 
 
 def test_energy(run_json: Callable[..., Any], network: Path, case: Case) -> None:

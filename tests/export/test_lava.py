@@ -150,6 +150,17 @@ def test_exact_networks_are_marked(tested: Case, tmp_path: Path) -> None:
     assert (manifest["number_format"], manifest["exact"]) == ("exact", True)
 
 
+def test_a_failed_certificate_is_not_exact(tested: Case, tmp_path: Path) -> None:
+    """With a bias of 2**24 units, beyond which a float32 sum may round, the exact format promises nothing."""
+    exponents = {name: (4,) * len(array) for name, array in tested.network.weights.items()}
+    weights = {**tested.network.weights}
+    weights["c0.bias"] = np.full_like(weights["c0.bias"], 2.0**20)
+    rounding = replace(tested.network, weights=weights, format=ir.Exact(exponents))
+    assert not ir.certify(rounding).holds
+    manifest = manifest_of(lava.export(rounding, tmp_path / "bundle", tested.x))
+    assert (manifest["number_format"], manifest["exact"]) == ("exact", False)
+
+
 def test_a_bundle_is_replaced(tested: Case, tmp_path: Path) -> None:
     """Writing over an older bundle leaves the new one, and nothing else in the folder."""
     folder = lava.export(tested.network, tmp_path / "bundle", tested.x, fingerprint="old")

@@ -131,6 +131,43 @@ def test_manifests_that_lack_something(folder: Path, tmp_path: Path) -> None:
             lava.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        *[("manifest", {name: "x"}) for name in ("exact", "steps", "readout", "samples", "populations")],
+        *[("manifest", {name: 3}) for name in ("fingerprint", "number_format")],
+        *[("manifest", {"samples": value}) for value in (0, -1, 1.5, True, None, [3])],
+        *[("schedule", {name: "x"}) for name in ("initiation_interval", "gap")],
+        *[("schedule", {"name": []}), ("schedule", {"initiation_interval": 0})],
+        *[
+            ("population", {name: "x"})
+            for name in ("shape", "start", "arrivals", "program", "sources", "tau")
+        ],
+        *[("population", {"name": []}), ("population", {"type": "Conv"}), ("population", {"name": "input"})],
+        *[("population", {"shape": [4, "7", 7]}), ("population", {"arrivals": [3]})],
+        *[("arrival", {name: 0.5}) for name in ("source", "delay", "wait", "shape")],
+        *[("step", {name: 3}) for name in ("name", "type", "sources")],
+    ],
+)
+def test_wrong_types_are_refused(part: str, wrong: dict[str, Any], folder: Path) -> None:
+    """A wrong type in any entry that is used is an error of ours, though the checksum fits."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        population = manifest["populations"][1]
+        parts = {
+            "manifest": manifest,
+            "schedule": manifest["schedule"],
+            "population": population,
+            "arrival": population["arrivals"][0],
+            "step": population["program"][0],
+        }
+        parts[part].update(wrong)
+
+    rewrite(folder, change)
+    with pytest.raises(FileFormatError):
+        lava.read(folder)
+
+
 def test_manifest_bytes_never_raise_anything_else(folder: Path) -> None:
     """Random damage to the manifest raises FileFormatError, always: a checksum covers all of it."""
     good = (folder / MANIFEST).read_bytes()

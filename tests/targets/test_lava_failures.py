@@ -152,6 +152,30 @@ def test_a_killed_child_is_noticed(bundle: Path, temporary: Path, lava_interpret
 
 
 @pytest.mark.lava
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_population_is_noticed(
+    number: signal.Signals, bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
+) -> None:
+    """If any other process of the group is killed, for which Lava waits for ever, the run ends and says so."""
+    killed: list[int] = []
+
+    def kill(done: int, _: int) -> None:
+        if done and not killed:
+            killed.append(max(processes(temporary)))  # the last to be started
+            os.kill(killed[0], number)
+
+    with pytest.raises(TargetError, match=rf"a Lava process was ended by signal {int(number)} "):
+        lava.simulate(
+            [bundle],
+            samples=many(),
+            time_limit_seconds=60,
+            interpreter=lava_interpreter,
+            progress=kill,
+        )
+    assert_nothing_left(temporary)
+
+
+@pytest.mark.lava
 def test_no_process_outlives_a_killed_parent(
     bundle: Path, temporary: Path, tmp_path: Path, lava_interpreter: lava.Interpreter
 ) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from snndeploy.errors import TargetError
-from snndeploy.targets.lava import environment_folder, find_interpreter, make_environment
+from snndeploy.targets.lava import environment_folder, find_interpreter, interpreter, make_environment
 
 VARIABLE = "SNNDEPLOY_LAVA_PYTHON"
 
@@ -48,7 +49,7 @@ def fake_uv(folder: Path, install: str) -> None:
         f"""[ "$1" = --version ] && exit 0
 echo "$@" >> {folder}/calls
 if [ "$1" = venv ]; then
-  mkdir -p "$4/bin"; printf '#!/bin/sh\\necho 0.10.0\\n' > "$4/bin/python"; chmod +x "$4/bin/python"
+  mkdir -p "$4/bin"; printf '#!/bin/sh\\necho 0.10.0 3.10\\n' > "$4/bin/python"; chmod +x "$4/bin/python"
 else
   {install}
 fi
@@ -65,7 +66,7 @@ def test_nothing_found_names_the_remedy() -> None:
 def test_the_variable_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Python named by the variable is taken, even if the current one has Lava too."""
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.9.0")
-    path = program(tmp_path / "python", 'case "$*" in "-I -c "*) echo 0.10.0;; esac\n')
+    path = program(tmp_path / "python", 'case "$*" in "-I -c "*) echo 0.10.0 3.10;; esac\n')
     monkeypatch.setenv(VARIABLE, str(path))
     found = find_interpreter()
     assert (found.path, found.lava_version, found.origin) == (path, "0.10.0", "variable")
@@ -89,9 +90,68 @@ def test_a_wrong_variable_is_an_error(kind: str, monkeypatch: pytest.MonkeyPatch
 def test_the_current_interpreter_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked without importing Lava."""
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.10.0")
+    monkeypatch.setattr(interpreter, "PYTHON", "{}.{}".format(*sys.version_info))
     found = find_interpreter()
     assert (found.path, found.origin) == (Path(sys.executable), "current")
     assert "lava" not in sys.modules
+
+
+@pytest.mark.parametrize(("lava", "python"), [("0.9.0", None), ("0.10.0", "2.7")])
+def test_another_lava_or_python_is_passed_over(
+    lava: str, python: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The current interpreter counts only with the release, and the Python, that bundles are made for."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: lava)
+    monkeypatch.setattr(interpreter, "PYTHON", python or "{}.{}".format(*sys.version_info))
+    with pytest.raises(TargetError, match="no Python interpreter with lava-nc was found"):
+        find_interpreter()
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("echo 0.9.9\n", ""),
+        ("echo 0.9.9 3.10\n", " with Python 3.10 and lava-nc 0.9.9"),
+        ("echo 0.10.0 3.11\n", " with Python 3.11 and lava-nc 0.10.0"),
+        ("exit 0\n", ""),
+        ("echo 0.10.0 3.10; exit 1\n", ""),
+        ("echo 0.10.0 3.10; head -c 3000000 /dev/zero\n", ""),
+        ("exec yes\n", ""),
+    ],
+)
+def test_the_wrong_answer_is_refused(
+    text: str, got: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only lava-nc 0.10.0 in Python 3.10 will do, whatever else runs and says a version, or endless lines."""
+    path = program(tmp_path / "python", text)
+    monkeypatch.setenv(VARIABLE, str(path))
+    rule = rf"{VARIABLE}: must name .* is Python 3\.10 and has lava-nc==0\.10\.0, got {path}{got}; set {VARIABLE}"
+    with pytest.raises(TargetError, match=rule):
+        find_interpreter()
+
+
+def test_a_hanging_answer_ends_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What does not answer in time is killed, and so is what it started, though they ignore SIGTERM."""
+    pids = tmp_path / "pids"
+    path = program(tmp_path / "python", f"trap '' TERM\nsleep 300 &\necho $$ $! > {pids}\nwait\n")
+    monkeypatch.setenv(VARIABLE, str(path))
+    monkeypatch.setattr(interpreter, "_PROBE_SECONDS", 1.0)
+    with pytest.raises(TargetError, match=rf"got {path}; set {VARIABLE}"):
+        find_interpreter()
+    started = pids.read_text().split()
+    assert len(started) == 2
+    deadline = time.monotonic() + 10
+    while any(map(runs, started)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(runs, started))
+
+
+def runs(pid: str) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_an_environment_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -114,6 +114,27 @@ def test_neurons_fire_strictly_above_the_threshold(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.unpackbits(np.load(spikes), axis=1)[:, 0], [0, 1, 0, 0, 0, 1])
 
 
+def test_files_have_their_blocks_from_the_start(tmp_path: Path) -> None:
+    """Results are no sparse files, in which a full disk would be noticed only by a fatal signal.
+
+    lif (800,), with nothing that leads into it; one row of potentials for each of 1000 steps.
+    """
+    alone: dict[str, list[object]] = {"arrivals": [], "program": [], "sources": []}
+    spikes, potentials = tmp_path / "spikes.npy", tmp_path / "potentials.npy"
+    Neurons(
+        Synapses(alone, {}),
+        [800],
+        0.5,
+        1.0,
+        rows=1000,
+        steps=1000,
+        spikes_path=str(spikes),
+        potentials_path=str(potentials),
+    )
+    for path, size in ((spikes, 1000 * 100), (potentials, 1000 * 3200)):
+        assert path.stat().st_blocks * 512 >= size
+
+
 def test_weights_are_those_of_the_bundle(tmp_path: Path) -> None:
     """A whole population with two branches, l4 of `residual`, computes what enters it in the interpreter."""
     tested = case(residual(), steps=1, seed=1)

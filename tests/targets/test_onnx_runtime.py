@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,7 @@ import pytest
 from snndeploy.errors import FileFormatError, TargetError
 from snndeploy.export.onnx import Form, expose_spikes, lower
 from snndeploy.ir import run
+from snndeploy.ir.network import Array
 from snndeploy.targets.onnx_runtime import CPU, OnnxNetwork, available_providers
 from tests.export.networks import Case, assert_same, back_over_many, case, chain, vectors
 
@@ -216,3 +218,45 @@ def test_threads_must_be_a_number(tested: Case, threads: int) -> None:
     """Zero threads would mean all cores to ONNX Runtime; here it is refused."""
     with pytest.raises(TargetError, match="threads"):
         OnnxNetwork(lower(tested.network, "step").SerializeToString(), threads=threads)
+
+
+def test_metadata_that_is_not_utf8(tested: Case) -> None:
+    """Metadata that are no text are an error that names the model."""
+    model = lower(tested.network, "step").SerializeToString()
+    damaged = model.replace(b"snndeploy.readout", b"snndeploy.\xff\xfeadout")
+    with pytest.raises(FileFormatError, match=r"^some\.onnx: has text that is not UTF-8"):
+        OnnxNetwork(damaged, where="some.onnx")
+
+
+def test_messages_name_the_model(tested: Case) -> None:
+    """What is wrong with a file or with its input is said under the name given."""
+    with pytest.raises(FileFormatError, match=r"^some\.onnx: "):
+        OnnxNetwork(b"damaged", where="some.onnx")
+    network = OnnxNetwork(lower(tested.network, "step").SerializeToString(), where="some.onnx")
+    for x in (tested.x.astype(np.float64), tested.x[:, :, 1:], tested.x[:0]):
+        with pytest.raises(TargetError, match=r"^input of some\.onnx: must "):
+            network.run(x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_samples_in_chunks(tested: Case, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    """70 samples are run 32 at a time with the result of one run; a file for 70 takes them at once."""
+    x = np.concatenate([tested.x] * 24)[:70]
+    expected = run(tested.network, x)
+    for batch, sizes in ((None, {32, 6}), (70, {70})):
+        network = OnnxNetwork(expose_spikes(lower(tested.network, form, batch=batch).SerializeToString()))
+        seen: set[int] = set()
+        call = network._call
+
+        def counted(
+            wanted: list[str],
+            feed: Mapping[str, Array],
+            seen: set[int] = seen,
+            call: Callable[..., dict[str, Array]] = call,
+        ) -> dict[str, Array]:
+            seen.add(feed["x"].shape[-4])
+            return call(wanted, feed)
+
+        monkeypatch.setattr(network, "_call", counted)
+        assert_same(network.run(x), expected)
+        assert seen == sizes

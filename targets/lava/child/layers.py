@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -134,4 +135,7 @@ def _new_file(path: str, dtype: type, shape: tuple[int, int]) -> npt.NDArray[Any
     created: npt.NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]  # NumPy 1.26
         path, mode="w+", dtype=dtype, shape=shape
     )
+    # With all of its blocks now: on a full disk a later write through the map would be a SIGBUS, no exception.
+    with Path(path).open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     return created

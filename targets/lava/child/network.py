@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -14,12 +15,12 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 if TYPE_CHECKING:
-    from snndeploy.targets.lava.child.failure import ending_all
+    from snndeploy.targets.lava.child.failure import ending_all, watching_children
     from snndeploy.targets.lava.child.layers import Layer, Neurons, Readout, Source
     from snndeploy.targets.lava.child.processes.population import Clock, Messages, Population, model
     from snndeploy.targets.lava.child.synapses import Synapses
 else:  # run as a script, this folder is on the path and snndeploy is not
-    from failure import ending_all
+    from failure import ending_all, watching_children
     from layers import Layer, Neurons, Readout, Source
     from processes.population import Clock, Messages, Population, model
     from synapses import Synapses
@@ -50,8 +51,11 @@ def run_bundle(job: Mapping[str, Any], request: Mapping[str, Any]) -> None:
     # Naming the model of every process keeps Lava from searching, and executing, folders for one.
     configuration = Loihi2SimCfg(exception_proc_model_map={p: model(p) for p in processes.values()})
     first = next(iter(processes.values()))
-    first.run(RunSteps(num_steps=steps), configuration, {"pypy_channel_size": CHANNEL_SIZE})
-    first.stop()
+    with watching_children(request["error"]):
+        first.run(RunSteps(num_steps=steps), configuration, {"pypy_channel_size": CHANNEL_SIZE})
+    # multiprocessing terminates its manager of shared memory if it is slow to end
+    with watching_children(request["error"], allowed={signal.SIGTERM}):
+        first.stop()
     done = {"machine_steps": steps, "seconds": time.perf_counter() - begin}
     Path(job["results"], "done.json").write_text(json.dumps(done), encoding="utf-8")
 
