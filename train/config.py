@@ -143,7 +143,7 @@ class DataConfig:
         for name in self.augment:
             _require_one_of(("auto", *AUGMENTATIONS), "data.augment", name)
         _require(-1 <= self.grid_bits <= 16, "data.grid_bits", "must lie in [-1, 16]", self.grid_bits)
-        for name, most in (("shift", 1024), ("repeat", 1024), ("steps", 100_000), ("size", 1024)):
+        for name, most in (("shift", 64), ("repeat", 1024), ("steps", 100_000), ("size", 1024)):
             value = getattr(self, name)
             _require(0 <= value <= most, f"data.{name}", f"must lie in [0, {most}]", value)
 
@@ -307,7 +307,7 @@ class Config:
             mapping = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(str(path), "cannot be read as text", got=error) from error
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, a number too long, or arrays too deep
             raise ConfigError(str(path), "is not valid TOML", got=error) from error
         return cls.from_mapping(override(mapping, settings))
 

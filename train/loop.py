@@ -22,7 +22,7 @@ from snndeploy.train.start import starting_point
 from snndeploy.train.trainer import Trainer
 
 
-def _silent(_: Any) -> None: ...
+def _silent(*_: Any) -> None: ...
 
 
 def fit(
@@ -30,6 +30,7 @@ def fit(
     run_folder: Path,
     report: Callable[[EpochReport], None] = _silent,
     *,
+    on_start: Callable[[], None] = _silent,
     on_batch: Callable[[BatchReport], None] = _silent,
     resume: bool = False,
     data: Dataset | None = None,
@@ -44,6 +45,8 @@ def fit(
         config: Everything that decides the run.
         run_folder: Made if need be; the files are replaced.
         report: Called after every epoch, once its checkpoint is written.
+        on_start: Called when a run starts afresh, once everything asked for is accepted and before anything is
+            written.
         on_batch: Called after every batch.
         resume: Go on from the last checkpoint in the run folder, if there is one; metrics recorded after it
             are dropped. If all is done, the trained network is only read.
@@ -63,6 +66,8 @@ def fit(
     source = load(config.data) if data is None else data
     with prepared(config) as machine:
         trainer = _trainer(config, source, machine, last, path)
+        if last is None:
+            on_start()
         _open(config, run_folder, fresh=last is None)
         with recording(run_folder, trainer.history, tensorboard=config.tensorboard) as record:
             while not trainer.done:

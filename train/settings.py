@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
@@ -26,13 +25,16 @@ def override(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, A
         settings: Each "key=value" or "section.key=value", the value as in TOML; what is no TOML is a string.
 
     Raises:
-        ConfigError: A setting is not of that form, or its section is a value.
+        ConfigError: A setting is not of that form, its section is a value, or its value cannot be read.
 
     Example:
         >>> override({"seed": 1}, ["optimizer.lr=0.02", "network.backward=['6:4']", "data.name=digits"])
         {'seed': 1, 'optimizer': {'lr': 0.02}, 'network': {'backward': ['6:4']}, 'data': {'name': 'digits'}}
     """
-    changed = _copy(mapping)
+    try:
+        changed = _copy(mapping)
+    except RecursionError:
+        raise ConfigError("configuration", "is nested too deeply") from None
     for setting in settings:
         key, equals, text = setting.partition("=")
         path = [part.strip() for part in key.split(".")]
@@ -43,7 +45,7 @@ def override(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, A
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
                 raise ConfigError(f"setting {setting!r}", f"{part} is a value, not a section")
-        section[path[-1]] = _value(text)
+        section[path[-1]] = _value(key, text)
     return changed
 
 
@@ -51,11 +53,13 @@ def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     try:
         found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text.strip()
+    except (ValueError, RecursionError) as error:  # a number too long, or arrays too deep
+        raise ConfigError(f"setting {key}", "has a value that cannot be read", got=error) from None
     return found["value"] if len(found) == 1 else text
 
 
@@ -86,13 +90,13 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
         _require(isinstance(value, Mapping), where, "must be a table", value)
         return typed(kind, value, where)  # type: ignore[arg-type]
     if kind is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, float) or _is_whole(value)
+        number = number and abs(value) <= sys.float_info.max
         _require(number, where, "must be a finite number", value)
         return float(value)
     if kind is int:
-        _require(
-            isinstance(value, int) and not isinstance(value, bool), where, "must be a whole number", value
-        )
+        _require(_is_whole(value), where, "must be a whole number", value)
+        _require(value.bit_length() < 64, where, "must have at most 64 bits", value)
         return value
     if kind is bool:
         _require(isinstance(value, bool), where, "must be true or false", value)
@@ -109,6 +113,17 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
     return tuple(value)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _require(holds: bool, where: str, rule: str, got: object) -> None:
     if not holds:
-        raise ConfigError(where, rule, got=repr(got))
+        raise ConfigError(where, rule, got=_shown(got))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # a number too long, or arrays too deep
+        return f"an unprintable {type(value).__name__}"

@@ -42,9 +42,9 @@ def demo(
     """
     from snndeploy.cli.output import emit_json, say
     from snndeploy.cli.train import train_and_save
-    from snndeploy.targets.lava import find_interpreter
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import schedule
+    from snndeploy.targets.lava import find_interpreter
     from snndeploy.train import data
     from snndeploy.train.config import Config
     from snndeploy.train.settings import override

@@ -35,7 +35,7 @@ def train_seeds(config: Config, folder: Path, count: int, *, resume: bool, overw
         FileFormatError: A folder cannot be written, or holds a damaged checkpoint.
         SnnDeployError: The configuration asks for something impossible, or is not that of a checkpoint.
     """
-    from snndeploy.train.products import require_replaceable
+    from snndeploy.train.products import remove, require_replaceable
 
     configs = {f"seed{seed}": replace(config, seed=seed) for seed in range(config.seed, config.seed + count)}
     if not (resume or overwrite):  # all of them before the first is touched
@@ -48,7 +48,7 @@ def train_seeds(config: Config, folder: Path, count: int, *, resume: bool, overw
             resume=resume,
             overwrite=overwrite,
             label=f"training with seed {one.seed}",
-            on_start=lambda: (folder / SUMMARY).unlink(missing_ok=True),  # which is of other runs from now on
+            on_start=lambda: remove(folder / SUMMARY),  # which is of other runs from now on
         )
         for name, one in configs.items()
     }

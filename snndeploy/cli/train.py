@@ -33,7 +33,7 @@ class Trained:
     float32: Network
     exact: Network | None
     problem: str
-    quantization: Mapping[str, int] | None
+    quantization: Mapping[str, float] | None
     test: Evaluation
     exact_test: Evaluation | None
     files: tuple[str, ...]
@@ -159,9 +159,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def quantization_text(found: Mapping[str, int]) -> str:
+def quantization_text(found: Mapping[str, float]) -> str:
     """What quantising did, in a line."""
-    return f"quantised: {found['clipped']} values clipped, {found['bits_left']} bits left by the certificate"
+    return f"quantised: {found['clipped']} values clipped, {found['bits_left']:.1f} bits left in the tightest sum"
 
 
 def train_or_read(
@@ -296,11 +296,11 @@ def _calibration(source: Dataset, seed: int) -> Any:
     return network_input(source.present(raw, np.random.default_rng(seed), augmented=False), source.input)
 
 
-def _quantization(quantized: Quantized) -> dict[str, int]:
+def _quantization(quantized: Quantized) -> dict[str, float]:
     """How many values were clipped, and by how many bits the tightest sum stays within float32."""
     return {
         "clipped": sum(rounding.clipped for rounding in quantized.roundings),
-        "bits_left": min(row.bits_left for row in quantized.certificate.rows),
+        "bits_left": min((row.bits_left for row in quantized.certificate.rows), default=24.0),
     }
 
 

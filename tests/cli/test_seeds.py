@@ -90,6 +90,30 @@ def test_resuming_skips_what_is_done(
     assert trained == []
 
 
+def test_other_seeds_are_refused_as_a_whole(
+    run: Callable[..., Result],
+    run_json: Callable[..., Any],
+    config: Path,
+    tmp_path: Path,
+    trained: list[Path],
+) -> None:
+    """A finished run of another configuration keeps all from being trained; a failed run takes the summary."""
+    out = tmp_path / "run"
+    run_json("train", config, "--out", out, "--seeds", "2")
+    (out / "seed0" / "test.json").unlink()
+    trained.clear()
+    diverging = ("--set", "optimizer.lr=1e30")
+    refused = run("train", config, "--out", out, "--seeds", "2", *diverging)
+    assert refused.exit_code == 2
+    assert "seed1: holds a finished run of another configuration" in refused.output
+    assert trained == []
+    assert (out / "summary.json").exists()
+    failed = run("train", config, "--out", out, "--seeds", "2", "--overwrite", *diverging)
+    assert failed.exit_code == 2
+    assert trained == [out / "seed0"]
+    assert not (out / "summary.json").exists()
+
+
 def test_resuming_one_run(
     run: Callable[..., Result],
     run_json: Callable[..., Any],

@@ -118,6 +118,9 @@ def test_round_trip() -> None:
         (["penalty.psi=deployed"], r"penalty\.psi: must be one of exact, nominal"),
         (["penalty.schedule=cosine"], r"penalty\.schedule: must be one of linear, constant"),
         (["penalty.normalised=yes"], r"penalty\.normalised: must be true or false, got 'yes'"),
+        ([f"seed=0x{'f' * 50_000}"], r"seed: must have at most 64 bits"),
+        ([f"optimizer.lr=0x{'f' * 50_000}"], r"optimizer\.lr: must be a finite number"),
+        (["data.shift=65"], r"data\.shift: must lie in \[0, 64\]"),
         (["seed=-1"], r"seed: must be at least 0"),
         (["threads=0"], r"threads: must lie in \[1, 1024\]"),
         (["network.readout=5"], r"network\.readout: must lie in \[0, 4\], the number of time steps, got 5"),
@@ -143,13 +146,33 @@ def test_settings_have_a_form(setting: str) -> None:
         override({"seed": 1}, [setting])
 
 
-@pytest.mark.parametrize("content", [b"seed = ", b"[network", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [b"seed = ", b"[network", b"\xff\xfe", b"seed = " + b"[" * 100_000, b"seed = " + b"9" * 100_000],
+    ids=["no value", "no end", "no text", "deep", "long"],
+)
 def test_files_that_are_no_configuration(tmp_path: Path, content: bytes) -> None:
     """Broken TOML, and bytes that are no text, are refused with the file's name."""
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"broken\.toml: (is not valid TOML|cannot be read)"):
         Config.from_file(path)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 100_000], ids=["deep", "long"])
+def test_settings_that_cannot_be_read(value: str) -> None:
+    """Arrays too deep and numbers too long are refused, with their key."""
+    with pytest.raises(ConfigError, match=r"setting network\.backward: has a value that cannot be read"):
+        override({}, [f"network.backward={value}"])
+
+
+def test_sections_too_deep() -> None:
+    """Whoever nests tables without end is told."""
+    mapping: dict[str, Any] = {}
+    for _ in range(5_000):
+        mapping = {"a": mapping}
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        override(mapping, [])
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
