@@ -143,7 +143,7 @@ class DataConfig:
         for name in self.augment:
             _require_one_of(("auto", *AUGMENTATIONS), "data.augment", name)
         _require(-1 <= self.grid_bits <= 16, "data.grid_bits", "must lie in [-1, 16]", self.grid_bits)
-        for name, most in (("shift", 64), ("repeat", 1024), ("steps", 100_000), ("size", 1024)):
+        for name, most in (("shift", 64), ("repeat", 64), ("steps", 100_000), ("size", 1024)):
             value = getattr(self, name)
             _require(0 <= value <= most, f"data.{name}", f"must lie in [0, {most}]", value)
 
@@ -176,12 +176,19 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_one_of(OPTIMIZERS, "optimizer.name", self.name)
         _require(self.schedule == "cosine", "optimizer.schedule", "must be cosine", self.schedule)
-        _require(self.lr > 0, "optimizer.lr", "must be positive", self.lr)
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", "must be at least 0", self.weight_decay)
+        _require(0 < self.lr <= 1e30, "optimizer.lr", "must be positive and at most 1e30", self.lr)
+        _require(
+            0 <= self.weight_decay <= 1000,
+            "optimizer.weight_decay",
+            "must lie in [0, 1000]",
+            self.weight_decay,
+        )
         _require(0 <= self.momentum < 1, "optimizer.momentum", "must lie in [0, 1)", self.momentum)
-        _require(self.epochs >= 1, "optimizer.epochs", "must be at least 1", self.epochs)
+        _require(1 <= self.epochs <= 10**6, "optimizer.epochs", "must lie in [1, 1000000]", self.epochs)
         _require(self.batch_size >= 2, "optimizer.batch_size", "must be at least 2", self.batch_size)
-        _require(self.clip_norm >= 0, "optimizer.clip_norm", "must be at least 0", self.clip_norm)
+        _require(
+            0 <= self.clip_norm <= 1e9, "optimizer.clip_norm", "must lie in [0, 1000000000]", self.clip_norm
+        )
         _require(
             0 <= self.warmup_epochs <= self.epochs,
             "optimizer.warmup_epochs",

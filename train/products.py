@@ -18,6 +18,7 @@ STEP, SEQUENCE = "step.onnx", "sequence.onnx"
 BUNDLE = "lava"
 VERIFY, ENERGY = "verify.json", "energy.json"
 
+_FACTS = ("config", "files", "test_accuracy")  # of a finished run, among others
 # test.json goes first: where it is, everything else is, too.
 _FILES = (TEST, TRAINED, FLOAT32, EXACT, QUANTIZE, STEP, SEQUENCE, VERIFY, ENERGY)
 
@@ -79,6 +80,8 @@ def read_test(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(str(path), "cannot be read", got=error, remedy=remedy) from None
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+    whole = isinstance(found, dict) and set(_FACTS) <= set(found)
+    if not whole or not isinstance(found["config"], dict) or not isinstance(found["files"], list):
         raise FileFormatError(str(path), "holds no result of a run", remedy=remedy)
-    return found
+    result: dict[str, Any] = found
+    return result

@@ -183,7 +183,8 @@ def train_or_read(
     from snndeploy.train.products import TEST, read_test
 
     found = read_test(folder / TEST) if resume else None
-    if found is not None and not differing(config, found.pop("config")):
+    complete = found is not None and all((folder / str(name)).is_file() for name in found["files"])
+    if found is not None and complete and not differing(config, found.pop("config")):
         return found
     return train_and_save(
         config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start

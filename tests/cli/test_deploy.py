@@ -56,6 +56,14 @@ def test_verify_everywhere(run_json: Callable[..., Any], network: Path) -> None:
     )
 
 
+def test_verify_says_what_is_not_certified(run_json: Callable[..., Any], case: Case, tmp_path: Path) -> None:
+    """A network in the exact format whose sums are too wide carries no promise, and the op is named."""
+    save(replace(case.network, steps=40), tmp_path / "long")
+    facts = run_json("verify", tmp_path / "long", "--against", "torch", "--samples", "2")
+    assert facts["uncertified"]
+    assert facts["uncertified"][0].startswith("l0.lif: sums can reach")
+
+
 def test_verify_float(run_json: Callable[..., Any], float_network: Path) -> None:
     """In float32 flips are counted and explained, with teacher forcing."""
     facts = run_json("verify", float_network, "--against", "torch,onnx", "--samples", "20")

@@ -252,3 +252,15 @@ def _group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_result_without_its_files_is_no_result(run_json: Callable[..., Any], tmp_path: Path) -> None:
+    """Where a network file of a finished run is gone, --resume writes it again."""
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    out = tmp_path / "run"
+    first = run_json("train", config, "--out", out, *settings())
+    (out / "exact.snn.safetensors").unlink()
+    again = run_json("train", config, "--out", out, "--resume", *settings())
+    assert (out / "exact.snn.safetensors").is_file()
+    assert again["test_accuracy"] == first["test_accuracy"]

@@ -91,7 +91,8 @@ def test_round_trip() -> None:
         (["optimizer.lr=0"], r"optimizer\.lr: must be positive"),
         (["optimizer.epochs=1.5"], r"optimizer\.epochs: must be a whole number, got 1\.5"),
         (["optimizer.epochs=true"], r"optimizer\.epochs: must be a whole number"),
-        (["optimizer.epochs=0"], r"optimizer\.epochs: must be at least 1"),
+        (["optimizer.epochs=0"], r"optimizer\.epochs: must lie in \[1, 1000000\]"),
+        (["optimizer.lr=1e300"], r"optimizer\.lr: must be positive and at most 1e30"),
         (
             ["optimizer.epochs=3", "optimizer.warmup_epochs=4"],
             r"optimizer\.warmup_epochs: must lie in \[0, 3\]",
