@@ -106,7 +106,7 @@ def test_images_have_no_frames(name: str, setting: str) -> None:
         ({"validation": -0.1}, r"data\.validation"),
         ({"validation": float("inf")}, r"data\.validation"),
         ({"grid_bits": 17}, r"data\.grid_bits: must lie in \[-1, 16\]"),
-        ({"shift": -1}, r"data\.shift: must lie in \[0, 1024\]"),
+        ({"shift": -1}, r"data\.shift: must lie in \[0, 64\]"),
         ({"steps": -1}, r"data\.steps"),
         ({"size": 1025}, r"data\.size"),
         ({"repeat": -1}, r"data\.repeat"),
