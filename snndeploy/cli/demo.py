@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from snndeploy.targets.energy import Energy
 
 _TARGET = "paper-45nm"
-_ONNX_FILES: dict[Literal["step", "sequence"], str] = {"step": "step.onnx", "sequence": "sequence.onnx"}
-_BUNDLE = "lava"
 
 
 @click.command(epilog="Example: snndeploy demo --out runs/demo")
@@ -85,15 +83,23 @@ def demo(
         raise SystemExit(1)
 
 
+def onnx_files() -> dict[Literal["step", "sequence"], str]:
+    """File of each ONNX form in a run folder."""
+    from snndeploy.train.products import SEQUENCE, STEP
+
+    return {"step": STEP, "sequence": SEQUENCE}
+
+
 def deploy(network: Network, x: npt.NDArray[Any], out: Path, timing: Schedule) -> None:
     """Writes both ONNX forms and the Lava bundle with samples x into the run folder."""
     from snndeploy.export import lava, onnx
     from snndeploy.ir import fingerprint
+    from snndeploy.train.products import BUNDLE
 
     digest = fingerprint(network)
-    for form, name in _ONNX_FILES.items():
+    for form, name in onnx_files().items():
         onnx.export(network, out / name, form, fingerprint=digest)
-    lava.export(network, out / _BUNDLE, x, schedule=timing, fingerprint=digest)
+    lava.export(network, out / BUNDLE, x, schedule=timing, fingerprint=digest)
 
 
 def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Comparison]:
@@ -102,12 +108,13 @@ def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Compa
     from snndeploy.cli.output import progress
     from snndeploy.ir import as_steps, compare, run
     from snndeploy.targets import lava
+    from snndeploy.train.products import BUNDLE
 
     found = {"torch": run_torch(network, x, 1)}
-    for form, name in _ONNX_FILES.items():
+    for form, name in onnx_files().items():
         found[f"onnx-{form}"] = run_onnx(network, x, 1, form=form, file=out / name)
     with progress("simulating Lava", as_steps(network, x).shape[1]) as report:
-        (simulation,) = lava.simulate([out / _BUNDLE], progress=lambda done, _: report(done))
+        (simulation,) = lava.simulate([out / BUNDLE], progress=lambda done, _: report(done))
     found["lava"] = simulation.trace
     expected = run(network, x)
     return [compare(network, x, expected, trace, name) for name, trace in found.items()]
@@ -130,9 +137,10 @@ def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
     from snndeploy.targets.counts import count
     from snndeploy.targets.energy import estimate
     from snndeploy.targets.profile import load
+    from snndeploy.train.products import ENERGY
 
     result = estimate(count(network, run(network, x)), load(_TARGET))
-    write_text(out / "energy.json", json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
+    write_text(out / ENERGY, json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
     return result
 
 
@@ -140,9 +148,10 @@ def write_comparisons(comparisons: dict[str, list[Comparison]], out: Path) -> di
     """Writes verify.json and returns what it holds."""
     from snndeploy.cli.train import write_text
     from snndeploy.cli.verify import as_facts
+    from snndeploy.train.products import VERIFY
 
     facts = {form: [as_facts(c) for c in group] for form, group in comparisons.items()}
-    write_text(out / "verify.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(out / VERIFY, json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return facts
 
 

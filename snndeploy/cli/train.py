@@ -13,10 +13,12 @@ import click
 from snndeploy.cli.options import json_option
 
 if TYPE_CHECKING:
+    from snndeploy.cli.output import Report
     from snndeploy.ir import Network, Quantized
     from snndeploy.train.config import Config
     from snndeploy.train.data import Dataset
     from snndeploy.train.evaluation import Evaluation
+    from snndeploy.train.metrics import BatchReport, EpochReport
 
 _CALIBRATION_SAMPLES = 128
 
@@ -224,7 +226,7 @@ def train_and_save(
     from snndeploy.train.checkpoint import CHECKPOINT_FILE, as_json
     from snndeploy.train.evaluation import evaluate
     from snndeploy.train.machine import device_of
-    from snndeploy.train.metrics import METRICS_FILE, BatchReport, EpochReport
+    from snndeploy.train.metrics import METRICS_FILE
 
     if not (resume or overwrite):
         products.require_replaceable(config, folder)
@@ -238,17 +240,7 @@ def train_and_save(
         products.clear(folder)
 
     with progress(label, config.optimizer.epochs) as report:
-        validation = ""
-
-        def on_batch(done: BatchReport) -> None:
-            share = done.batch / (done.batches + 1)  # what is left is for the validation
-            report(done.epoch - 1 + share, f"loss {done.loss:.3f}{validation}")
-
-        def on_epoch(done: EpochReport) -> None:
-            nonlocal validation
-            validation = f", validation accuracy {done.validation_accuracy:.1%}"
-            report(done.epoch, f"loss {done.loss:.3f}{validation}")
-
+        on_batch, on_epoch = _reporters(report)
         trained = loop.fit(
             config,
             folder,
@@ -285,6 +277,22 @@ def train_and_save(
     facts = {**result.facts, "config": as_json(config)}
     write_text(folder / products.TEST, json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return result
+
+
+def _reporters(report: Report) -> tuple[Callable[[BatchReport], None], Callable[[EpochReport], None]]:
+    """What tells a progress display of a batch and of an epoch."""
+    validation = ""
+
+    def on_batch(done: BatchReport) -> None:
+        share = done.batch / (done.batches + 1)  # what is left is for the validation
+        report(done.epoch - 1 + share, f"loss {done.loss:.3f}{validation}")
+
+    def on_epoch(done: EpochReport) -> None:
+        nonlocal validation
+        validation = f", validation accuracy {done.validation_accuracy:.1%}"
+        report(done.epoch, f"loss {done.loss:.3f}{validation}")
+
+    return on_batch, on_epoch
 
 
 def _calibration(source: Dataset, seed: int) -> Any:

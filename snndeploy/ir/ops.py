@@ -198,6 +198,3 @@ class Output:
 
 
 Op: TypeAlias = Input | Conv2d | Linear | BatchNorm | Lif | AvgPool2d | Upsample | Flatten | Dropout | Output
-TrainingOnly: TypeAlias = BatchNorm | Dropout
-Population: TypeAlias = Input | Lif | Output
-"""Ops that hold neurons or stand for the outside: on a chip each updates at its own machine steps."""
