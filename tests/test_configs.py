@@ -51,6 +51,7 @@ TABLE_6: dict[str, tuple[str, float, float, float | None, float | None]] = {
     "resnet18_preact-cifar10-sgd": ("sigmoid_reciprocal", 1e-2, 1e-3, 0.35, 1.0),
     "resnet18_preact-cifar100-adam": ("sigmoid_reciprocal", 1e-3, 1e-4, 0.35, 1.0),
 }
+CONVERSION = "cnn7-fashion_mnist-adam-conversion"  # its table 20
 # Its tables 3 and 9: the row of table 6, lambda, weight decay.
 SINGLE = {
     "vgg11-cifar10-sgd-unpenalised": ("vgg11-cifar10-sgd", 0.0, 0.0),
@@ -106,8 +107,8 @@ def test_two_steps_of_training(name: str) -> None:
 def test_all_are_known() -> None:
     """Nothing lies in the folder that these tests do not know the source of."""
     searched = {f"bcnas/{data}-{backbone}-t{steps}.toml" for data, backbone, steps, _ in SEARCHED}
-    penalised = {f"penalty/{name}.toml" for name in (*TABLE_6, *SINGLE)}
-    assert set(FILES) == searched | penalised | {"digits.toml", "recall.toml"}
+    penalised = {f"penalty/{name}.toml" for name in (*TABLE_6, *SINGLE, CONVERSION)}
+    assert set(FILES) == searched | penalised | {"digits.toml", "digits-conversion.toml", "recall.toml"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -180,6 +181,31 @@ def test_synaptic_penalty(name: str) -> None:
         "cifar100": ((3, 32, 32), 100),
     }
     assert shape_and_classes(config) == expected[data]
+
+
+def test_conversion() -> None:
+    """Section 4.3.3: the ANN is trained as the spiking network of the same row, and converted three times."""
+    config, row = recipe(f"penalty/{CONVERSION}.toml"), recipe("penalty/cnn7-fashion_mnist-adam.toml")
+    assert config.network == NetworkConfig(
+        backbone="cnn7",
+        backward=(),
+        steps=1,
+        tau=1.0,
+        neuron="qrelu",
+        levels=10,
+        conversion_steps=(1, 5, 10),
+        conversion_thresholds=(1.0, 0.85, 0.7, 0.6, 0.5, 0.4),
+    )
+    assert replace(config, network=row.network) == row
+
+
+def test_conversion_on_digits() -> None:
+    """CNN7 fits the digits three times as large, and its last pool is of an area that the exact format takes."""
+    config = recipe("digits-conversion.toml")
+    assert (config.network.neuron, config.network.conversion_steps) == ("qrelu", (1, 5, 10))
+    shape, classes = shape_and_classes(config)
+    assert shape == (1, 24, 24)
+    assert build_graph(config.network, shape, classes).shapes["lif6"] == (10, 4, 4)
 
 
 def test_recall() -> None:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir.files import replacing
 from snndeploy.train.config import Config
+from snndeploy.train.metrics import METRICS_FILE
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _KIND = "snndeploy-checkpoint"
@@ -104,9 +105,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def sweep(run_folder: Path) -> None:
-    """Removes what processes that were killed while writing a checkpoint left in a run folder."""
-    for path in run_folder.glob(f".{CHECKPOINT_FILE}.*"):
-        path.unlink(missing_ok=True)
+    """Removes what processes of this run that were killed while writing a file left in the run folder."""
+    for name in (CHECKPOINT_FILE, METRICS_FILE, "config.toml"):
+        for path in run_folder.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
 
 
 def as_json(config: Config) -> dict[str, Any]:

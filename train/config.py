@@ -40,8 +40,12 @@ SURROGATES = ("triangle", "scaled_sigmoid", "sigmoid_reciprocal")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 LOSSES = ("tet", "ce")
 PENALTIES = ("syn", "total", "balance")
+NEURONS = ("lif", "qrelu")
+QUANTIZERS = ("uniform", "reciprocal")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
+COMPILED = ("neurons", "network", "nothing")
+_MOST_CONVERSION_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,14 @@ class NetworkConfig:
     surrogate_width: Half of the base of "triangle"; with 1 it is the piecewise linear function, too.
     surrogate_alpha: Scale of "scaled_sigmoid" and "sigmoid_reciprocal".
     surrogate_tau: Of "sigmoid_reciprocal", above the threshold; no leak.
+    neuron: "lif" trains a spiking network; "qrelu" an ANN, which is then converted to spiking ones. That needs
+        steps = 1, tau = 1 (the converted neurons do not leak) and no backward connections. What follows is
+        used with "qrelu" only.
+    levels: Of the activation of the ANN, above 0; see `snndeploy.nn.qrelu`.
+    quantizer: Which levels these are: "uniform", as in the source, or "reciprocal", the rates of our neurons.
+    conversion_steps: Logical time steps T of each spiking network that the ANN is converted to.
+    conversion_thresholds: Factors on the threshold of the converted neurons, of which each T gets that with the
+        highest accuracy on the validation samples.
     """
 
     backbone: str = "resnet8"
@@ -71,6 +83,11 @@ class NetworkConfig:
     surrogate_width: float = 1.0
     surrogate_alpha: float = 0.25
     surrogate_tau: float = 0.6
+    neuron: str = "lif"
+    levels: int = 10
+    quantizer: str = "uniform"
+    conversion_steps: tuple[int, ...] = (1, 5, 10)
+    conversion_thresholds: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         _require(
@@ -93,6 +110,39 @@ class NetworkConfig:
             value = getattr(self, name)
             _require(value > 0, f"network.{name}", "must be positive", value)
         _ = self.connections
+        self._check_conversion()
+
+    def _check_conversion(self) -> None:
+        _require_one_of(NEURONS, "network.neuron", self.neuron)
+        _require(1 <= self.levels <= 10**6, "network.levels", "must lie in [1, 1000000]", self.levels)
+        _require_one_of(QUANTIZERS, "network.quantizer", self.quantizer)
+        asked = self.conversion_steps
+        _require(
+            len(asked) > 0 and all(1 <= steps <= _MOST_CONVERSION_STEPS for steps in asked),
+            "network.conversion_steps",
+            f"must name at least one number of time steps, each in [1, {_MOST_CONVERSION_STEPS}]",
+            asked,
+        )
+        _require(
+            len(set(asked)) == len(asked), "network.conversion_steps", "must name each number once", asked
+        )
+        factors = self.conversion_thresholds
+        _require(
+            len(factors) > 0 and all(0 < factor <= 1000 for factor in factors),
+            "network.conversion_thresholds",
+            "must name at least one factor, each positive and at most 1000",
+            factors,
+        )
+        if self.neuron == "qrelu":
+            why = "with network.neuron = qrelu"
+            _require(self.steps == 1, "network.steps", f"must be 1 {why}: an ANN has no time", self.steps)
+            _require(self.tau == 1, "network.tau", f"must be 1 {why}: rates add up without a leak", self.tau)
+            _require(
+                not self.backward,
+                "network.backward",
+                f"must be empty {why}: an ANN has no time",
+                self.backward,
+            )
 
     @property
     def connections(self) -> tuple[BackwardConnection, ...]:
@@ -256,6 +306,8 @@ class Config:
     device: Where to train; "auto" takes a GPU if there is one.
     precision: Of the products of convolutions and fully connected layers while training. Membranes, sums,
         batch statistics and the loss stay in float32, and so does all that is measured.
+    compile: "neurons", where there is a C compiler and training is on a CPU; "network", the whole training pass by
+        PyTorch's compiler, which takes minutes at the start and so is for long trainings; or "nothing".
     deterministic: Refuse operations whose result may differ from run to run, which some on a GPU do.
     calibration_batches: Of the training samples, after every epoch, for the running statistics; 0 for all.
     checkpoint_batches: Batches between checkpoints within an epoch; 0 for none. After an epoch there always
@@ -274,6 +326,7 @@ class Config:
     start: str = ""
     device: str = "auto"
     precision: str = "float32"
+    compile: str = "neurons"
     deterministic: bool = False
     calibration_batches: int = 0
     checkpoint_batches: int = 0
@@ -290,6 +343,7 @@ class Config:
         _require(1 <= self.threads <= 1024, "threads", "must lie in [1, 1024]", self.threads)
         _require_one_of(DEVICES, "device", self.device)
         _require_one_of(PRECISIONS, "precision", self.precision)
+        _require_one_of(COMPILED, "compile", self.compile)
         for name in ("calibration_batches", "checkpoint_batches", "checkpoint_seconds"):
             value = getattr(self, name)
             _require(value >= 0, name, "must be at least 0", value)

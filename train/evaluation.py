@@ -1,9 +1,14 @@
-"""How a network does on samples: accuracy, spikes, and what they cost."""
+"""How a network does on samples: accuracy, spikes, and what they cost.
+
+An ANN, which answers with activations where a spiking network fires, is measured alike. Its activations are
+rates that spiking neurons are to have, so what depends on them is a forecast for one time step: the synaptic
+operations that neurons firing at these rates would cause, which is the loss of Sorbaro et al. (2020).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +18,10 @@ from torch import Tensor
 from snndeploy.errors import ConfigError
 from snndeploy.ir import Network, as_steps
 from snndeploy.ir.fanout import psi
-from snndeploy.nn import Triangle
+from snndeploy.nn import QuantizedRelu, Triangle
 from snndeploy.nn.engine import simulate
 from snndeploy.train.data import Samples, batches, network_input
+from snndeploy.train.distributed import World
 
 E_AC_PJ = 0.9
 """Of one accumulation in float32, 45 nm (Horowitz, ISSCC 2014), as Spiking Synaptic Penalty takes it."""
@@ -29,12 +35,14 @@ class Evaluation:
     """How a network does on some samples.
 
     accuracy: Share of right answers.
-    firing_rates: Spikes per neuron and time step of every Lif.
-    dead_neurons: How many neurons of every Lif never fired.
+    firing_rates: Spikes per neuron and time step of every Lif; empty for an ANN.
+    dead_neurons: How many neurons of every Lif never fired; of an ANN, whose activation was always 0.
     dead_rate: Their share of all neurons.
     synops: Synaptic operations caused by spikes, per sample: each spike counts the synapses that its neuron
         drives, exactly (`snndeploy.ir.fanout`). What the first layer does to analog input is not among them.
+        Of an ANN the sum over its activations in place of spikes, a forecast for one time step.
     group_accuracies: Accuracy by the value of each group of the samples, such as {"delay": {0: 0.9}}.
+    mean_activations: Of the neurons of every Lif in an ANN; empty for a spiking network.
     """
 
     accuracy: float
@@ -43,6 +51,7 @@ class Evaluation:
     dead_rate: float
     synops: float
     group_accuracies: Mapping[str, Mapping[int, float]]
+    mean_activations: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def estimated_energy_pj(self) -> float:
@@ -50,8 +59,22 @@ class Evaluation:
         return E_AC_PJ * self.synops
 
 
-def evaluate(network: Network, samples: Samples, *, device: torch.device | str = "cpu") -> Evaluation:
+def evaluate(
+    network: Network,
+    samples: Samples,
+    *,
+    activation: QuantizedRelu | None = None,
+    device: torch.device | str = "cpu",
+    world: World = World(),  # noqa: B008  (frozen)
+) -> Evaluation:
     """Runs a network, folded or not, on raw samples, in single precision.
+
+    Args:
+        network: Spiking, or an ANN.
+        samples: Raw, as they come from the data set.
+        activation: Of the ANN; None for a spiking network.
+        device: Where to run it.
+        world: The ranks that share the work, and all get the result.
 
     Raises:
         ConfigError: There are no samples.
@@ -62,42 +85,55 @@ def evaluate(network: Network, samples: Samples, *, device: torch.device | str =
         raise ConfigError("samples", "there must be at least one to evaluate")
     tensors = {name: torch.tensor(array, device=device) for name, array in network.weights.items()}
     synapses = psi(network.graph)
-    counts = {name: np.zeros(array.shape, np.int64) for name, array in synapses.items()}
+    # Spikes are counted exactly, as whole numbers below 2**53.
+    counts = {name: np.zeros(array.shape, np.float64) for name, array in synapses.items()}
     neurons = sum(array.size for array in synapses.values())
     size = max(1, min(_LARGEST_BATCH, _LARGEST_RECORD // max(neurons * network.steps, 1)))
     right = np.zeros(len(samples), np.bool_)
     for index, batch in enumerate(batches(samples, size)):
+        if index % world.size != world.rank:
+            continue
         x = as_steps(network, network_input(batch, network.input))
-        answers, spikes = _run(network, tensors, torch.tensor(x, device=device))
+        answers, spikes = _run(network, tensors, torch.tensor(x, device=device), activation)
         right[index * size : index * size + len(batch)] = answers == batch.labels
         for name, fired in spikes.items():
             counts[name] += fired
+    right = world.total(right.astype(np.int64)).astype(np.bool_)
+    counts = {name: world.total(count) for name, count in counts.items()}
     dead = {name: int((count == 0).sum()) for name, count in counts.items()}
     shown = len(samples) * network.steps
+    rates = {name: float(count.sum()) / (count.size * shown) for name, count in counts.items()}
     return Evaluation(
         accuracy=float(right.mean()),
-        firing_rates={name: int(count.sum()) / (count.size * shown) for name, count in counts.items()},
+        firing_rates=rates if activation is None else {},
         dead_neurons=dead,
         dead_rate=sum(dead.values()) / max(neurons, 1),
-        synops=sum(int((counts[name] * synapses[name]).sum()) for name in counts) / len(samples),
+        synops=sum(float((counts[name] * synapses[name]).sum()) for name in counts) / len(samples),
         group_accuracies={
             name: {int(value): float(right[values == value].mean()) for value in np.unique(values)}
             for name, values in samples.groups.items()
         },
+        mean_activations={} if activation is None else rates,
     )
 
 
 def _run(
-    network: Network, tensors: Mapping[str, Tensor], x: Tensor
-) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
-    """The answers (batch,) and how often each neuron of every Lif fired, over all samples and steps."""
+    network: Network, tensors: Mapping[str, Tensor], x: Tensor, activation: QuantizedRelu | None
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
+    """The answers (batch,) and how often each neuron of every Lif fired, over all samples and steps.
+
+    Of an ANN the sums of its activations take the place of spikes.
+    """
     with torch.no_grad():
-        done = simulate(network.graph, tensors, x, surrogate=Triangle(), record_spikes=True)
+        done = simulate(
+            network.graph, tensors, x, surrogate=Triangle(), activation=activation, record_spikes=True
+        )
         total = torch.zeros_like(done.logits[0])
         for logits in done.logits[network.steps - network.readout :]:  # in order, so exact where it can be
             total = total + logits
         answers: npt.NDArray[np.int64] = total.argmax(1).cpu().numpy()
         fired = {
-            name: spikes.sum((0, 1)).cpu().numpy().astype(np.int64) for name, spikes in done.spikes.items()
+            name: spikes.sum((0, 1), dtype=torch.float64).cpu().numpy()
+            for name, spikes in done.spikes.items()
         }
     return answers, fired

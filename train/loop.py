@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from snndeploy.errors import FileFormatError
+import numpy as np
+
+from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Network
 from snndeploy.ir.files import replacing
 from snndeploy.train import checkpoint
 from snndeploy.train.checkpoint import CHECKPOINT_FILE, Checkpoint
 from snndeploy.train.config import Config
 from snndeploy.train.data import Dataset, load
+from snndeploy.train.distributed import World
 from snndeploy.train.machine import Machine, prepared
 from snndeploy.train.metrics import BatchReport, EpochReport, recording
 from snndeploy.train.model import build_graph
@@ -34,12 +38,17 @@ def fit(
     on_batch: Callable[[BatchReport], None] = _silent,
     resume: bool = False,
     data: Dataset | None = None,
+    world: World = World(),  # noqa: B008  (frozen)
 ) -> Network:
     """Trains a network and keeps its last epoch. The test samples are not looked at.
 
     Leaves the resolved configuration (config.toml), metrics.jsonl and the last checkpoint in the run folder.
     A run that was stopped, even killed, and is resumed ends with the same bits as one that was not, given the
-    same versions, the same number of threads and a CPU; on a GPU `config.deterministic` is needed, too.
+    same versions, the same number of threads and of ranks, and a CPU; on a GPU `config.deterministic` is
+    needed, too.
+
+    Every rank of a world calls this alike and gets the same network. The first one alone writes files and calls
+    `report`, `on_start` and `on_batch`.
 
     Args:
         config: Everything that decides the run.
@@ -51,6 +60,7 @@ def fit(
         resume: Go on from the last checkpoint in the run folder, if there is one; metrics recorded after it
             are dropped. If all is done, the trained network is only read.
         data: What to train on; loaded as the configuration says unless given.
+        world: The ranks that train this network together, and which of them this process is.
 
     Returns:
         The trained network, BatchNorm still in it unless the run started from a folded network, its
@@ -60,26 +70,31 @@ def fit(
         ConfigError: The configuration does not fit the data or the checkpoint, or training diverges.
         FileFormatError: The run folder cannot be written, or the checkpoint is damaged.
         GraphError: A backward connection is not possible.
+        TargetError: The connection to another rank was lost.
     """
     path = run_folder / CHECKPOINT_FILE
     last = _last(config, path) if resume else None
     source = load(config.data) if data is None else data
-    with prepared(config) as machine:
-        trainer = _trainer(config, source, machine, last, path)
+    if not world.is_first:
+        report = on_start = on_batch = _silent
+    with prepared(config, world) as machine, world.joined(machine.device):
+        _require_shared(last, path, world)
+        trainer = _trainer(config, source, machine, last, path, world)
         if last is None:
             on_start()
-        _open(config, run_folder, fresh=last is None)
-        with recording(run_folder, trainer.history, tensorboard=config.tensorboard) as record:
+        if world.is_first:
+            _open(config, run_folder, fresh=last is None)
+        with _recording(config, run_folder, trainer) as record:
             while not trainer.done:
                 written = time.monotonic()
                 for batch in trainer.train_epoch():
                     if _is_due(config, trainer, time.monotonic() - written):
-                        checkpoint.save(capture(trainer), path)
+                        _save(trainer, path)
                         written = time.monotonic()
                     on_batch(batch)
                 epoch = trainer.finish_epoch()
                 record(epoch)
-                checkpoint.save(capture(trainer), path)
+                _save(trainer, path)
                 report(epoch)
         return trainer.trained()
 
@@ -93,12 +108,25 @@ def _last(config: Config, path: Path) -> Checkpoint | None:
     return found
 
 
-def _trainer(config: Config, data: Dataset, machine: Machine, last: Checkpoint | None, path: Path) -> Trainer:
+def _require_shared(last: Checkpoint | None, path: Path, world: World) -> None:
+    """Checks that all ranks have read the same checkpoint."""
+    found = world.gathered(None if last is None else last.state.get("forward_passes"))
+    if any(other != found[0] for other in found):
+        raise ConfigError(
+            str(path),
+            "must be the same file for all processes of a run that is resumed",
+            remedy="put the run folder where every machine sees it",
+        )
+
+
+def _trainer(
+    config: Config, data: Dataset, machine: Machine, last: Checkpoint | None, path: Path, world: World
+) -> Trainer:
     if last is None:
         built = build_graph(config.network, data.shape, len(data.classes))
         graph, weights = starting_point(config.start, built, config.network.connections)
-        return Trainer(config, data, machine, graph, weights)
-    trainer = Trainer(config, data, machine, graph_of(last, path))
+        return Trainer(config, data, machine, graph, weights, world)
+    trainer = Trainer(config, data, machine, graph_of(last, path), world=world)
     restore(trainer, last, path)
     return trainer
 
@@ -117,6 +145,21 @@ def _open(config: Config, run_folder: Path, *, fresh: bool) -> None:
 
 
 def _is_due(config: Config, trainer: Trainer, seconds: float) -> bool:
-    """Whether there is to be a checkpoint after this batch."""
+    """Whether there is to be a checkpoint after this batch, by the clock of the first rank."""
     every, after = config.checkpoint_batches, config.checkpoint_seconds
-    return bool((every and trainer.batch % every == 0) or (after and seconds >= after))
+    due = bool((every and trainer.batch % every == 0) or (after and seconds >= after))
+    return bool(trainer.world.first(np.array(due, np.int64)))
+
+
+def _save(trainer: Trainer, path: Path) -> None:
+    state = capture(trainer)  # of all ranks
+    if trainer.world.is_first:
+        checkpoint.save(state, path)
+
+
+def _recording(
+    config: Config, run_folder: Path, trainer: Trainer
+) -> AbstractContextManager[Callable[[EpochReport], None]]:
+    if trainer.world.is_first:
+        return recording(run_folder, trainer.history, tensorboard=config.tensorboard)
+    return nullcontext(_silent)

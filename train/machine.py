@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.config import Config
+from snndeploy.train.distributed import World
+from snndeploy.train.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -19,21 +21,33 @@ class Machine:
     """What a training run computes on.
 
     device: Holds the network and the batches.
-    low_precision: Of the products while training; None for float32.
+    low_precision: Of the products while training; None for that of everything else.
+    dtype: Of weights, input and all that is computed of them.
     """
 
     device: torch.device
     low_precision: torch.dtype | None = None
+    dtype: torch.dtype = torch.float32
 
     @classmethod
-    def from_config(cls, config: Config) -> Machine:
-        """The machine a configuration asks for.
+    def from_config(cls, config: Config, world: World = World()) -> Machine:  # noqa: B008  (frozen)
+        """The machine a configuration asks for; each rank on a machine with GPUs has one to itself.
 
         Raises:
-            ConfigError: It asks for a GPU and PyTorch sees none.
+            ConfigError: It asks for a GPU and PyTorch sees none, or fewer than there are ranks.
         """
         low = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-        return cls(device_of(config.device), low[config.precision])
+        device = device_of(config.device)
+        if device.type == "cuda" and (world.size > 1 or world.local_rank):
+            device = torch.device("cuda", world.local_rank)
+            if world.local_rank >= (count := torch.cuda.device_count()):
+                raise ConfigError(
+                    "device",
+                    f"needs a GPU for each rank, and there are {count}",
+                    got=str(device),
+                    remedy="start fewer processes on this machine, or use cpu",
+                )
+        return cls(device, low[config.precision])
 
     def autocast(self) -> AbstractContextManager[object]:
         """Within it convolutions and fully connected layers multiply in the low precision."""
@@ -59,33 +73,47 @@ def device_of(name: str) -> torch.device:
 
 
 @contextmanager
-def prepared(config: Config) -> Iterator[Machine]:
+def prepared(config: Config, world: World = World()) -> Iterator[Machine]:  # noqa: B008  (frozen)
     """Sets PyTorch up as a configuration says, and back again at the end.
 
     The global generators of PyTorch are seeded, so that nothing depends on what they held before.
 
+    Args:
+        config: What is asked for.
+        world: Which rank this is.
+
     Raises:
-        ConfigError: The configuration asks for a GPU and PyTorch sees none.
+        ConfigError: As `Machine.from_config`.
     """
-    machine = Machine.from_config(config)
-    gpus = list(range(torch.cuda.device_count())) if machine.device.type == "cuda" else []
+    machine = Machine.from_config(config, world)
+    gpus = _gpus(machine.device)
     threads = torch.get_num_threads()
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with torch.random.fork_rng(gpus):
+    own_gpu = torch.cuda.device(machine.device) if machine.device.index is not None else nullcontext()
+    with own_gpu, torch.random.fork_rng(gpus):
         try:
             torch.set_num_threads(config.threads)
+            if machine.device.type == "cpu":
+                keep_freed_memory()
             if config.deterministic:
                 # cuBLAS reads it when it first computes, and without it may choose among several streams.
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True)
                 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-            torch.default_generator.manual_seed(config.seed)
+            torch.default_generator.manual_seed(world.seed(config.seed))
             if gpus:
-                torch.cuda.manual_seed_all(config.seed)
+                torch.cuda.manual_seed_all(world.seed(config.seed))
             yield machine
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+def _gpus(device: torch.device) -> list[int]:
+    """Numbers of the GPUs that a run may compute on."""
+    if device.type != "cuda":
+        return []
+    return list(range(torch.cuda.device_count())) if device.index is None else [device.index]

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from snndeploy.errors import ConfigError, FileFormatError
@@ -46,12 +46,15 @@ class EpochReport:
     skipped_batches: Those that did not, as their gradient overflowed; float16 only.
     penalty: Omega, mean over the batches; None without a penalty.
     penalty_intensity: Its factor in the loss at the last batch.
-    firing_rates: Spikes per neuron and time step of every Lif on the validation samples.
+    firing_rates: Spikes per neuron and time step of every Lif on the validation samples; empty for an ANN.
     dead_neurons: How many neurons of every Lif never fired on the validation samples.
     dead_rate: Their share of all neurons.
     synops: Synaptic operations of one inference, mean over the validation samples.
     estimated_energy_pj: Of these, at the price of `snndeploy.train.evaluation`.
     seconds: Wall time, validation included; not that between an interruption and a resumption.
+    mean_activations: Of every layer of an ANN, in place of firing rates; empty for a spiking network. What
+        dead neurons and synaptic operations are then says `snndeploy.train.evaluation`.
+    compile_seconds: Of `seconds`, spent on compiling the network.
     """
 
     epoch: int
@@ -70,6 +73,8 @@ class EpochReport:
     synops: float
     estimated_energy_pj: float
     seconds: float
+    mean_activations: Mapping[str, float] = field(default_factory=dict)
+    compile_seconds: float = 0.0
 
 
 @dataclass
@@ -82,6 +87,7 @@ class EpochSums:
     skipped: int = 0
     penalty: float = 0.0
     seconds: float = 0.0
+    compile_seconds: float = 0.0
 
     def add(self, *, loss: float, right: int, gradient_norm: float, penalty: float) -> None:
         """Counts one batch in; a gradient that is not finite was not used."""

@@ -15,12 +15,14 @@ Source: Spiking Synaptic Penalty, eqs. 13, 14 and 17 to 20.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Graph, check_steps
@@ -104,7 +106,7 @@ class Penalty:
         """Omega, averaged over the samples; a float64 scalar with a gradient.
 
         Args:
-            spikes: 0 or 1, (time, batch, *shape) for every Lif.
+            spikes: 0 or 1, (time, batch, *shape) for every Lif; of an ANN its activations, in [0, 1].
 
         Raises:
             NetworkError: The spikes are not those of this graph and number of steps.
@@ -120,7 +122,7 @@ class Penalty:
         """
         self._check(spikes)
         parts = [
-            _weighed(spikes[name] if self.power == 1 else spikes[name] ** self.power, weight)
+            _weighed(spikes[name] if self.power == 1 else _squared(spikes[name]), weight)
             for name, weight in self.weights.items()
         ]
         return torch.stack(parts).sum() / self.power
@@ -147,6 +149,27 @@ def _weights(config: PenaltyConfig, graph: Graph) -> dict[str, Tensor]:
         )
         for name, shape in shapes.items()
     }
+
+
+class _Squared(torch.autograd.Function):
+    """x * x, whose gradient PyTorch's power would take three passes over memory for."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        # Every sample and step has the same gradient, and so it is doubled before it is spread over them.
+        once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in gradient.stride())
+        product: Tensor = x * (2 * gradient[once])
+        return product
+
+
+_squared: Callable[[Tensor], Tensor] = _Squared.apply
 
 
 def _weighed(values: Tensor, weight: Tensor) -> Tensor:

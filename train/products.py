@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from snndeploy.train.config import Config
 TEST = "test.json"
 TRAINED, FLOAT32, EXACT = "trained.snn.safetensors", "float32.snn.safetensors", "exact.snn.safetensors"
 QUANTIZE = "quantize.json"
+_CONVERTED = re.compile(r"converted-T[1-9][0-9]*(-exact)?\.snn\.safetensors")
 STEP, SEQUENCE = "step.onnx", "sequence.onnx"
 BUNDLE = "lava"
 VERIFY, ENERGY = "verify.json", "energy.json"
@@ -21,6 +23,11 @@ VERIFY, ENERGY = "verify.json", "energy.json"
 _FACTS = ("config", "files", "test_accuracy")  # of a finished run, among others
 # test.json goes first: where it is, everything else is, too.
 _FILES = (TEST, TRAINED, FLOAT32, EXACT, QUANTIZE, STEP, SEQUENCE, VERIFY, ENERGY)
+
+
+def converted(steps: int, *, exact: bool = False) -> str:
+    """Name of the spiking network that an ANN was converted to, for so many time steps."""
+    return f"converted-T{steps}{'-exact' if exact else ''}.snn.safetensors"
 
 
 def clear(run_folder: Path) -> None:
@@ -31,6 +38,9 @@ def clear(run_folder: Path) -> None:
     """
     for name in _FILES:
         remove(run_folder / name)
+    for path in run_folder.glob("converted-T*"):
+        if _CONVERTED.fullmatch(path.name):
+            remove(path)
     bundle = run_folder / BUNDLE
     if (bundle / "manifest.json").is_file() and not bundle.is_symlink():
         try:

@@ -104,12 +104,12 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
     if kind is str:
         _require(isinstance(value, str), where, "must be a string", value)
         return value
-    _require(
-        isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value),
-        where,
-        "must be a list of strings",
-        value,
-    )
+    many = isinstance(value, (list, tuple))
+    if kind in (tuple[int, ...], tuple[float, ...]):
+        whole = kind == tuple[int, ...]
+        _require(many, where, f"must be a list of {'whole ' if whole else ''}numbers", value)
+        return tuple(_converted(int if whole else float, one, where) for one in value)
+    _require(many and all(isinstance(v, str) for v in value), where, "must be a list of strings", value)
     return tuple(value)
 
 

@@ -30,19 +30,22 @@ def capture(trainer: Trainer) -> Checkpoint:
     That is the weights and running statistics, what the optimiser remembers, the scale of the loss, the
     generators of random numbers, how far the epoch has come, its sums, and what the epochs before did. The
     learning rate and the intensity of the penalty follow from the position.
+
+    All ranks must call it, as each has generators of its own; what it returns is the same on all of them.
     """
     arrays = {f"network/{name}": array for name, array in trainer.network.weights().items()}
     for name, values in _remembered(trainer).items():
         for key, tensor in values.items():
             arrays[f"optimizer/{key}/{name}"] = tensor.detach().cpu().numpy()
-    arrays["generator/cpu"] = torch.default_generator.get_state().numpy()
-    if trainer.machine.device.type == "cuda":
-        arrays["generator/cuda"] = torch.cuda.get_rng_state(trainer.machine.device).numpy()
+    streams = trainer.world.gathered(_stream(trainer))
+    for rank, (_, states) in enumerate(streams):
+        arrays |= {_label(kind, rank): array for kind, array in states.items()}
     state = {
         "graph": graph_to_json(trainer.network.graph),
         "batch": trainer.batch,
         "order": trainer.order_state,
-        "generator": trainer.rng.bit_generator.state,
+        "generator": streams[0][0],
+        "other_generators": [generator for generator, _ in streams[1:]],
         "forward_passes": trainer.network.forward_passes,
         "scaler": trainer.scaler.state_dict(),
         "sums": dataclasses.asdict(trainer.sums),
@@ -77,6 +80,9 @@ def graph_of(checkpoint: Checkpoint, path: Path) -> Graph:
 def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     """Brings a run to where a checkpoint was made.
 
+    With another number of ranks than then the first one goes on with its generators, and the others with
+    freshly seeded ones.
+
     Args:
         trainer: Of the same configuration and graph, perhaps on another kind of device.
         checkpoint: What `capture` gave.
@@ -101,14 +107,45 @@ def _restore(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None
         slots.setdefault(name, {})[key] = torch.tensor(array)
     _remember(trainer, slots)
     trainer.scaler.load_state_dict(state["scaler"])
-    trainer.rng.bit_generator.state = state["generator"]
-    torch.default_generator.set_state(torch.tensor(arrays["generator/cpu"]))
-    if trainer.machine.device.type == "cuda" and "generator/cuda" in arrays:
-        torch.cuda.set_rng_state(torch.tensor(arrays["generator/cuda"]), trainer.machine.device)
     trainer.network.forward_passes = int(state["forward_passes"])
+    generators = [state["generator"], *state.get("other_generators", [])]
+    if trainer.world.is_first or trainer.world.size == len(generators):
+        _go_on(trainer, generators[trainer.world.rank], arrays)
+    else:
+        _start_stream(trainer)
     trainer.batch, trainer.order_state = int(state["batch"]), state["order"]
     trainer.sums = EpochSums(**state["sums"])
     trainer.history = [EpochReport(**report) for report in state["history"]]
+
+
+def _stream(trainer: Trainer) -> tuple[Mapping[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The generators of this rank: NumPy's, and PyTorch's by kind of device."""
+    states = {"cpu": torch.default_generator.get_state().numpy()}
+    if trainer.machine.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(trainer.machine.device).numpy()
+    return trainer.rng.bit_generator.state, states
+
+
+def _label(kind: str, rank: int) -> str:
+    return f"generator/{kind}/{rank}" if rank else f"generator/{kind}"
+
+
+def _go_on(trainer: Trainer, generator: Mapping[str, Any], arrays: Arrays) -> None:
+    """Brings the generators of this rank back."""
+    rank, device = trainer.world.rank, trainer.machine.device
+    trainer.rng.bit_generator.state = generator
+    torch.default_generator.set_state(torch.tensor(arrays[_label("cpu", rank)]))
+    if device.type == "cuda" and _label("cuda", rank) in arrays:
+        torch.cuda.set_rng_state(torch.tensor(arrays[_label("cuda", rank)]), device)
+
+
+def _start_stream(trainer: Trainer) -> None:
+    """Seeds the generators of this rank anew; never as they were when the run began, or it would repeat itself."""
+    seed = trainer.world.seed(trainer.config.seed, trainer.network.forward_passes)
+    trainer.rng = np.random.default_rng(seed)
+    torch.default_generator.manual_seed(seed)
+    if trainer.machine.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:

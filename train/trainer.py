@@ -15,9 +15,12 @@ from snndeploy.errors import ConfigError
 from snndeploy.ir import Graph, Network
 from snndeploy.nn import SpikingNetwork, recalibrate
 from snndeploy.nn.surrogate import surrogate_of
+from snndeploy.nn.whole import WholeNetwork
 from snndeploy.train.checkpoint import Arrays
 from snndeploy.train.config import Config
+from snndeploy.train.conversion import activation_of, require_images
 from snndeploy.train.data import Dataset, Samples, network_input
+from snndeploy.train.distributed import World
 from snndeploy.train.evaluation import evaluate
 from snndeploy.train.losses import loss_of
 from snndeploy.train.machine import Machine
@@ -38,26 +41,45 @@ class Trainer:
         machine: What to compute on.
         graph: What to train.
         weights: Where to start from, by name; what is missing is drawn from the seed.
+        world: The ranks that train together, which have joined. All of them make the same calls.
 
     Raises:
         ConfigError: The configuration does not fit the data.
     """
 
     def __init__(
-        self, config: Config, data: Dataset, machine: Machine, graph: Graph, weights: Arrays | None = None
+        self,
+        config: Config,
+        data: Dataset,
+        machine: Machine,
+        graph: Graph,
+        weights: Arrays | None = None,
+        world: World = World(),  # noqa: B008  (frozen)
     ) -> None:
-        _check(config, data)
-        self.config, self.data, self.machine = config, data, machine
+        _check(config, data, world)
+        self.config, self.data, self.machine, self.world = config, data, machine, world
         surrogate = surrogate_of(
             config.network.surrogate,
             width=config.network.surrogate_width,
             alpha=config.network.surrogate_alpha,
             tau=config.network.surrogate_tau,
         )
-        self.network = SpikingNetwork(graph, surrogate=surrogate, seed=config.seed)
+        activation = activation_of(config.network)
+        self.network = SpikingNetwork(
+            graph,
+            surrogate=surrogate,
+            activation=activation,
+            seed=config.seed,
+            mask_seed=world.seed(config.seed),
+        )
         if weights:
             self.network.load_weights({**self.network.weights(), **weights})
-        self.network.to(machine.device).train()
+        self.network.to(machine.device, machine.dtype).train()
+        if config.compile == "nothing":
+            self.network.neurons = "plain"
+        elif config.compile == "network":
+            self.network.whole = WholeNetwork(graph, self.network.plan, surrogate)
+        self._advance = world.parallel(self.network)
         self.optimizer = optimizer_of(self.network, config.optimizer)
         self.scaler = machine.scaler()
         self.penalty: Penalty | None = None
@@ -66,7 +88,7 @@ class Trainer:
             self.penalty = penalty.to(machine.device)
         self.readout = config.network.readout or data.readout or config.network.steps
         self.batches = len(data.train) // config.optimizer.batch_size
-        self.rng = np.random.default_rng(config.seed)
+        self.rng = np.random.default_rng(world.seed(config.seed))
         self.history: list[EpochReport] = []
         self.sums = EpochSums()  # of this epoch
         self.batch = 0  # how many are done in this epoch
@@ -89,7 +111,7 @@ class Trainer:
         order = self._shuffled()
         while self.batch < self.batches:
             places = order[self.batch * size : (self.batch + 1) * size]
-            loss = self._step(self.data.train.take(places))
+            loss = self._step(self.data.train.take(places[self.world.share(size)]))
             self.batch += 1
             self._lap()
             yield BatchReport(
@@ -109,7 +131,13 @@ class Trainer:
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._diverged()
         recalibrate(self.network, self._calibration())
-        validation = evaluate(self.trained(), self.data.validation, device=self.machine.device)
+        validation = evaluate(
+            self.trained(),
+            self.data.validation,
+            activation=self.network.activation,
+            device=self.machine.device,
+            world=self.world,
+        )
         self._lap()
         sums, count = self.sums, self.batches
         last = self._progress(self.batches - 1)
@@ -130,6 +158,8 @@ class Trainer:
             synops=validation.synops,
             estimated_energy_pj=validation.estimated_energy_pj,
             seconds=sums.seconds,
+            mean_activations=validation.mean_activations,
+            compile_seconds=sums.compile_seconds,
         )
         self.history.append(report)
         self.sums, self.batch, self.order_state = EpochSums(), 0, None
@@ -150,20 +180,22 @@ class Trainer:
         """The order of the training samples in this epoch."""
         if self.order_state is None:
             self.order_state = self.rng.bit_generator.state
-            return self.rng.permutation(len(self.data.train))
+            return self.world.first(self.rng.permutation(len(self.data.train)))
         again = np.random.default_rng(0)
         again.bit_generator.state = self.order_state
-        return again.permutation(len(self.data.train))
+        return self.world.first(again.permutation(len(self.data.train)))
 
     def _step(self, raw: Samples) -> float:
-        """Changes the weights; returns the loss without the penalty."""
+        """Changes the weights; returns the loss of the whole batch, of which this is a share, less the penalty."""
         config, progress = self.config, self._progress(self.batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config.optimizer, progress)
         batch = self.data.present(raw, self.rng)
         labels = torch.from_numpy(batch.labels).to(self.machine.device)
         with self.machine.autocast():
-            done = self.network.advance(self._frames(batch), record_spikes=self.penalty is not None)
+            done = self._advance(self._frames(batch), record_spikes=self.penalty is not None)
+        if self.network.whole is not None:
+            self.sums.compile_seconds += self.network.whole.take_seconds()
         loss = loss_of(done.logits, labels, config.loss, readout=self.readout)
         omega = None if self.penalty is None else self.penalty(done.spikes)
         objective = loss if omega is None else loss + self._intensity(progress) * omega
@@ -176,14 +208,13 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         answers = done.logits[len(done.logits) - self.readout :].mean(0).argmax(1)
-        if not math.isfinite(value := loss.item()):
+        right = float((answers == labels).sum())
+        found = np.array([loss.item(), right, 0.0 if omega is None else omega.item()])
+        totals = self.world.total(found)
+        value, penalty = float(totals[0] / self.world.size), float(totals[2] / self.world.size)
+        if not math.isfinite(value):
             raise self._diverged()
-        self.sums.add(
-            loss=value,
-            right=int((answers == labels).sum()),
-            gradient_norm=norm.item(),
-            penalty=0.0 if omega is None else omega.item(),
-        )
+        self.sums.add(loss=value, right=int(totals[1]), gradient_norm=norm.item(), penalty=penalty)
         return value
 
     def _progress(self, batch: int) -> float:
@@ -200,11 +231,13 @@ class Trainer:
         size = self.config.optimizer.batch_size
         for place in range(min(self.config.calibration_batches or self.batches, self.batches)):
             batch = self.data.train.take(slice(place * size, (place + 1) * size))
-            yield self._frames(self.data.present(batch, rng, augmented=False))
+            shown = self.data.present(batch, rng, augmented=False)
+            yield self._frames(shown.take(self.world.share(size)))
 
     def _frames(self, batch: Samples) -> Tensor:
         """Network input (time, batch, *shape): each image at every step, or one frame a step."""
-        x = torch.from_numpy(network_input(batch, self.data.input)).to(self.machine.device)
+        x = torch.from_numpy(network_input(batch, self.data.input))
+        x = x.to(self.machine.device, self.machine.dtype)
         return x if self.data.input.kind == "frames" else x.expand(self.config.network.steps, *x.shape)
 
     def _lap(self) -> None:
@@ -218,12 +251,26 @@ class Trainer:
         )
 
 
-def _check(config: Config, data: Dataset) -> None:
+def _check(config: Config, data: Dataset, world: World) -> None:
+    require_images(config.network, data)
     if config.optimizer.batch_size > len(data.train):
         raise ConfigError(
             "optimizer.batch_size",
             f"must be at most {len(data.train)}, the number of training samples",
             got=config.optimizer.batch_size,
+        )
+    if config.optimizer.batch_size % world.size:
+        raise ConfigError(
+            "optimizer.batch_size",
+            f"must be a multiple of {world.size}, the number of processes that share each batch",
+            got=config.optimizer.batch_size,
+        )
+    if config.compile == "network" and (world.size > 1 or config.network.neuron != "lif"):
+        raise ConfigError(
+            "compile",
+            "a whole network can be compiled for one process and spiking neurons only",
+            got=repr(config.compile),
+            remedy='set compile = "neurons"',
         )
     if data.steps is not None and data.steps != config.network.steps:
         raise ConfigError(

@@ -18,7 +18,9 @@ from snndeploy.cli.doctor import doctor
 from snndeploy.cli.energy import energy
 from snndeploy.cli.export import export
 from snndeploy.cli.inspect import inspect
+from snndeploy.cli.ranks import let_first_speak
 from snndeploy.cli.simulate import simulate
+from snndeploy.cli.tradeoff import tradeoff
 from snndeploy.cli.train import train
 from snndeploy.cli.verify import verify
 from snndeploy.errors import SnnDeployError
@@ -41,7 +43,11 @@ class _Group(click.Group):
             signal.signal(number, _leave)
         try:
             return super().invoke(ctx)
+        except click.UsageError:
+            let_first_speak()
+            raise
         except SnnDeployError as error:
+            let_first_speak()
             raise _BadInput(str(error)) from None
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -70,5 +76,5 @@ def main() -> None:
     """Spiking neural networks from training to stateful ONNX, Lava and an energy estimate."""
 
 
-for _command in (demo, train, export, simulate, verify, energy, inspect, doctor):
+for _command in (demo, train, tradeoff, export, simulate, verify, energy, inspect, doctor):
     main.add_command(_command)

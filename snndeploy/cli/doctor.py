@@ -50,7 +50,10 @@ def _torch() -> dict[str, Any]:
         import torch
     except ImportError as error:
         return {"torch": None, "torch_problem": str(error)}
+    from snndeploy.nn.compiled import build
+
     available = torch.cuda.is_available()
+    compiled = build()
     return {
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
@@ -58,6 +61,8 @@ def _torch() -> dict[str, Any]:
         "cuda_devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         if available
         else [],
+        "compiled_neurons": compiled.library is not None,
+        **({"compiled_neurons_problem": compiled.problem} if compiled.problem else {}),
     }
 
 

@@ -59,12 +59,20 @@ class Report(Protocol):
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Report]:
-    """Shows the progress of long work: a bar on a terminal, now and then a line elsewhere."""
-    if sys.stderr.isatty():
+    """Shows the progress of long work: a bar on a terminal, now and then a line elsewhere.
+
+    Without a label it shows nothing.
+    """
+    if not label:
+        yield _nothing
+    elif sys.stderr.isatty():
         with _bar(label, total) as report:
             yield report
     else:
         yield _lines(label, total)
+
+
+def _nothing(done: float, note: str = "") -> None: ...
 
 
 def _lines(label: str, total: int) -> Report:

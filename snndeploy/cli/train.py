@@ -1,15 +1,17 @@
-"""`snndeploy train`: trains a network from a configuration file, once or with several seeds."""
+"""`snndeploy train`: trains a network from a configuration file, once, with several seeds, or as a sweep."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from snndeploy.cli.conversion import as_text as conversion_as_text
+from snndeploy.cli.conversion import convert_and_save
 from snndeploy.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from snndeploy.ir import Network, Quantized
     from snndeploy.train.config import Config
     from snndeploy.train.data import Dataset
+    from snndeploy.train.distributed import World
     from snndeploy.train.evaluation import Evaluation
     from snndeploy.train.metrics import BatchReport, EpochReport
 
@@ -95,6 +98,21 @@ overwrite_option = click.option(
     help="Train with so many seeds, from the configured one on, into RUN/seed0, RUN/seed1, ...",
 )
 @click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="A.B=C,D",
+    help="Train with each of several values, into RUN/a.b=c, ...; given several times, with all combinations. "
+    "Values that hold commas or are lists stand in an array: 'network.backward=[[\"4:2\"], []]'.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes among which the runs of --seeds and --sweep are shared out.",
+)
+@click.option(
     "--from",
     "start",
     type=click.Path(path_type=Path),
@@ -112,6 +130,8 @@ def train(
     out: Path,
     overrides: tuple[str, ...],
     seeds: int | None,
+    sweeps: tuple[str, ...],
+    workers: int,
     start: Path | None,
     resume: bool,
     overwrite: bool,
@@ -121,33 +141,48 @@ def train(
     """Train as CONFIG (a TOML file) says; write networks, metrics and the resolved configuration.
 
     The run folder gets the trained network with its BatchNorm, the folded float32 network, the network in the
-    exact format, and a checkpoint after every epoch. The test set is used once, at the end.
+    exact format, and a checkpoint after every epoch. The test set is used once, at the end. An ANN
+    (network.neuron = "qrelu") is converted, and every spiking network that it becomes is written.
     """
+    from snndeploy.cli.axes import plan, read_axes
     from snndeploy.cli.output import emit_json
-    from snndeploy.cli.seeds import as_text as seeds_as_text
-    from snndeploy.cli.seeds import train_seeds
+    from snndeploy.cli.ranks import follow
+    from snndeploy.cli.sweep import show_sweep, train_sweep
+    from snndeploy.errors import ConfigError
     from snndeploy.train.config import Config
+    from snndeploy.train.distributed import World
 
-    resolved = Config.from_file(config, overrides)
-    resolved = replace(
-        resolved,
-        start=resolved.start if start is None else str(start),
-        deterministic=deterministic or resolved.deterministic,
-    )
-    if seeds is None:
-        facts = {"run": str(out), **train_or_read(resolved, out, resume=resume, overwrite=overwrite)}
-        text = as_text
-    else:
-        facts = {"run": str(out), **train_seeds(resolved, out, seeds, resume=resume, overwrite=overwrite)}
-        text = seeds_as_text
+    def resolve(settings: Sequence[str] = ()) -> Config:
+        resolved = Config.from_file(config, (*overrides, *settings))
+        return replace(
+            resolved,
+            start=resolved.start if start is None else str(start),
+            deterministic=deterministic or resolved.deterministic,
+        )
+
+    if sweeps or seeds is not None:
+        sweep = plan(resolve, read_axes(sweeps, overrides), seeds)
+        done = train_sweep(sweep, out, workers=workers, resume=resume, overwrite=overwrite)
+        show_sweep({"run": str(out), **done}, as_json=as_json)
+        return
+    if workers > 1:
+        raise ConfigError("--workers", "has one run only to share out", remedy="give --sweep or --seeds")
+    world = World.from_environment()
+    if not world.is_first:
+        follow(resolve(), out, world, resume=resume)
+        return
+    found = train_or_read(resolve(), out, resume=resume, overwrite=overwrite, world=world)
+    facts = {"run": str(out), **found}
     if as_json:
         emit_json(facts)
     else:
-        click.echo(text(facts))
+        click.echo(as_text(facts))
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """A run in a few lines."""
+    if facts.get("conversions"):
+        return conversion_as_text(facts)
     lines = [f"test accuracy {facts['test_accuracy']:.2%} (float32)"]
     for name, group in facts["test_group_accuracies"].items():
         lines += [f"  {name} {value}: {accuracy:.2%}" for value, accuracy in group.items()]
@@ -174,6 +209,7 @@ def train_or_read(
     overwrite: bool,
     label: str = "training",
     on_start: Callable[[], None] = lambda: None,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Trains into a run folder, or reads what it came to if it is to be resumed and is finished.
 
@@ -181,16 +217,33 @@ def train_or_read(
         FileFormatError: The folder cannot be written, or holds a damaged checkpoint.
         SnnDeployError: The configuration asks for something impossible, or is not that of the checkpoint.
     """
+    found = read_finished(config, folder) if resume else None
+    if found is not None:
+        return found
+    if config.network.neuron == "lif":
+        return train_and_save(
+            config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start, world=world
+        ).facts
+    trained, source = fit_into(
+        config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start, world=world
+    )
+    return convert_and_save(config, folder, trained, source)
+
+
+def read_finished(config: Config, folder: Path) -> dict[str, Any] | None:
+    """What a run came to; None if its folder does not hold all of a finished run of this configuration.
+
+    Raises:
+        FileFormatError: It holds a result that cannot be read.
+    """
     from snndeploy.train.checkpoint import differing
     from snndeploy.train.products import TEST, read_test
 
-    found = read_test(folder / TEST) if resume else None
+    found = read_test(folder / TEST)
     complete = found is not None and all((folder / str(name)).is_file() for name in found["files"])
     if found is not None and complete and not differing(config, found.pop("config")):
         return found
-    return train_and_save(
-        config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start
-    ).facts
+    return None
 
 
 def train_and_save(
@@ -201,6 +254,7 @@ def train_and_save(
     overwrite: bool = False,
     label: str = "training",
     on_start: Callable[[], None] = lambda: None,
+    world: World | None = None,
 ) -> Trained:
     """Trains, folds, quantises, tests, and writes everything into a run folder.
 
@@ -213,54 +267,38 @@ def train_and_save(
         overwrite: Replace a finished run of another configuration.
         label: Of the progress.
         on_start: Called when what an earlier run left is removed.
+        world: The ranks that train this network together, of which this is the first; None for one alone.
 
     Raises:
         ConfigError: The folder holds a finished run of another configuration, which is not to be replaced.
         FileFormatError: The folder cannot be written.
         SnnDeployError: The configuration asks for something impossible.
     """
-    from snndeploy.cli.output import progress
-    from snndeploy.errors import QuantizeError
+    from snndeploy.errors import ConfigError, QuantizeError
     from snndeploy.ir import fold, quantize, save
-    from snndeploy.train import data, loop, products
+    from snndeploy.train import products
     from snndeploy.train.checkpoint import CHECKPOINT_FILE, as_json
     from snndeploy.train.evaluation import evaluate
     from snndeploy.train.machine import device_of
     from snndeploy.train.metrics import METRICS_FILE
 
-    if not (resume or overwrite):
-        products.require_replaceable(config, folder)
+    if config.network.neuron != "lif":
+        raise ConfigError("network.neuron", "must be lif here", remedy="use snndeploy train")
+    trained, source = fit_into(
+        config, folder, resume=resume, overwrite=overwrite, label=label, on_start=on_start, world=world
+    )
     device = device_of(config.device)
-    source = data.load(config.data)
-
-    def start_afresh() -> None:
-        if not overwrite:  # a resumed run may have no checkpoint
-            products.require_replaceable(config, folder)
-        on_start()
-        products.clear(folder)
-
-    with progress(label, config.optimizer.epochs) as report:
-        on_batch, on_epoch = _reporters(report)
-        trained = loop.fit(
-            config,
-            folder,
-            on_epoch,
-            on_start=start_afresh,
-            on_batch=on_batch,
-            resume=resume,
-            data=source,
-        )
     save(trained, folder / products.TRAINED)
     float32 = fold(trained)
     save(float32, folder / products.FLOAT32)
     files = ["config.toml", METRICS_FILE, CHECKPOINT_FILE, products.TRAINED, products.FLOAT32]
     problem, exact, quantization = "", None, None
     try:
-        quantized = quantize(float32, _calibration(source, config.seed))
+        quantized = quantize(float32, calibration(source, config.seed))
     except QuantizeError as error:
         problem = str(error)
     else:
-        exact, quantization = quantized.network, _quantization(quantized)
+        exact, quantization = quantized.network, quantization_facts(quantized)
         save(exact, folder / products.EXACT)
         write_text(folder / products.QUANTIZE, _quantization_report(quantized))
         files += [products.EXACT, products.QUANTIZE]
@@ -279,8 +317,56 @@ def train_and_save(
     return result
 
 
+def fit_into(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    label: str,
+    on_start: Callable[[], None],
+    world: World | None,
+) -> tuple[Network, Dataset]:
+    """Trains, or goes on training, and writes what training alone leaves in a run folder.
+
+    Arguments and errors are those of `train_and_save`.
+
+    Returns:
+        The trained network and the data.
+    """
+    from snndeploy.cli.output import progress
+    from snndeploy.train import data, loop, products
+    from snndeploy.train.distributed import World
+
+    if not (resume or overwrite):
+        products.require_replaceable(config, folder)
+    source = data.load(config.data)
+
+    def start_afresh() -> None:
+        if not overwrite:  # a resumed run may have no checkpoint
+            products.require_replaceable(config, folder)
+        on_start()
+        products.clear(folder)
+
+    with progress(label, config.optimizer.epochs) as report:
+        on_batch, on_epoch = _reporters(report)
+        trained = loop.fit(
+            config,
+            folder,
+            on_epoch,
+            on_start=start_afresh,
+            on_batch=on_batch,
+            resume=resume,
+            data=source,
+            world=world or World(),
+        )
+    return trained, source
+
+
 def _reporters(report: Report) -> tuple[Callable[[BatchReport], None], Callable[[EpochReport], None]]:
     """What tells a progress display of a batch and of an epoch."""
+    from snndeploy.cli.output import say
+
     validation = ""
 
     def on_batch(done: BatchReport) -> None:
@@ -289,13 +375,15 @@ def _reporters(report: Report) -> tuple[Callable[[BatchReport], None], Callable[
 
     def on_epoch(done: EpochReport) -> None:
         nonlocal validation
+        if done.compile_seconds:
+            say(f"compiled the network in {done.compile_seconds:.0f} s")
         validation = f", validation accuracy {done.validation_accuracy:.1%}"
         report(done.epoch, f"loss {done.loss:.3f}{validation}")
 
     return on_batch, on_epoch
 
 
-def _calibration(source: Dataset, seed: int) -> Any:
+def calibration(source: Dataset, seed: int) -> Any:
     """A few training samples as prepared input."""
     import numpy as np
 
@@ -305,7 +393,7 @@ def _calibration(source: Dataset, seed: int) -> Any:
     return network_input(source.present(raw, np.random.default_rng(seed), augmented=False), source.input)
 
 
-def _quantization(quantized: Quantized) -> dict[str, float]:
+def quantization_facts(quantized: Quantized) -> dict[str, float]:
     """How many values were clipped, and by how many bits the tightest sum stays within float32."""
     return {
         "clipped": sum(rounding.clipped for rounding in quantized.roundings),

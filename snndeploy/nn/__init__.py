@@ -3,6 +3,7 @@
 from snndeploy.nn.engine import Simulation
 from snndeploy.nn.initial import initial_weights
 from snndeploy.nn.network import SpikingNetwork, recalibrate
+from snndeploy.nn.qrelu import QuantizedRelu
 from snndeploy.nn.run import run
 from snndeploy.nn.surrogate import (
     ScaledSigmoid,
@@ -13,6 +14,7 @@ from snndeploy.nn.surrogate import (
 )
 
 __all__ = [
+    "QuantizedRelu",
     "ScaledSigmoid",
     "SigmoidReciprocal",
     "Simulation",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,10 +30,16 @@ from snndeploy.ir import (
     components,
 )
 from snndeploy.ir.network import op_parameters
-from snndeploy.nn.batchnorm import Statistics, StepwiseNorm, quiet_steps
+from snndeploy.nn.batchnorm import BatchStatistics, Statistics, StepwiseNorm, quiet_steps
+from snndeploy.nn.compiled import Addend, available, fused
 from snndeploy.nn.kernels import apply
-from snndeploy.nn.lif import lif
+from snndeploy.nn.lif import lif, traceable_lif
+from snndeploy.nn.qrelu import QuantizedRelu
 from snndeploy.nn.surrogate import Surrogate
+
+Neurons: TypeAlias = Literal["compiled", "plain", "traceable"]
+"""What computes the neurons: functions compiled for a CPU where there are any (`snndeploy.nn.compiled` says
+where), PyTorch, or nothing but operations of PyTorch that it can differentiate, so that they can be traced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +47,9 @@ class Simulation:
     """What a graph did on a batch.
 
     logits: (time, batch, classes), what entered the Output at each step.
-    spikes: (time, batch, *shape) for every Lif, 0 or 1, if recorded.
+    spikes: (time, batch, *shape) for every Lif, 0 or 1, if recorded. Of an ANN its activations, in [0, 1].
     potentials: (time, batch, *shape), u before the reset for every Lif, if recorded; carries no gradient.
+        An ANN has none.
     statistics: Mean and variance of the batch for every BatchNorm, if it used them.
     """
 
@@ -51,17 +59,41 @@ class Simulation:
     statistics: Mapping[str, Statistics]
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What of every pass follows from the graph alone.
+
+    components: What is computed for all steps at once, and what step by step, in order.
+    quiet: Number of first time steps in which nothing can enter each op.
+    deferrable: BatchNorms that a Lif may apply itself, as it alone reads them.
+    """
+
+    components: tuple[Component, ...]
+    quiet: Mapping[str, int]
+    deferrable: frozenset[str]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Plan:
+        """That of a graph."""
+        norms = (name for name, op in graph.ops.items() if isinstance(op, BatchNorm))
+        alone = frozenset(name for name in norms if _drives_neurons_alone(graph, name))
+        return cls(tuple(components(graph)), quiet_steps(graph), alone)
+
+
 def simulate(
     graph: Graph,
     tensors: Mapping[str, Tensor],
     x: Tensor,
     *,
     surrogate: Surrogate,
-    batch_statistics: bool = False,
+    activation: QuantizedRelu | None = None,
+    batch_statistics: BatchStatistics = False,
     masks: Mapping[str, Tensor] | None = None,
     stepped: bool = False,
     record_spikes: bool = False,
     record_potentials: bool = False,
+    neurons: Neurons = "compiled",
+    plan: Plan | None = None,
 ) -> Simulation:
     """Runs a graph over all time steps of x. Changes nothing it is given.
 
@@ -70,17 +102,35 @@ def simulate(
         tensors: Every parameter by its name `<op>.<parameter>`.
         x: (time, batch, *shape).
         surrogate: Stand-in for the derivative of a spike.
+        activation: Takes the place of every Lif, which makes an ANN of the graph; None for spiking neurons.
         batch_statistics: Normalise with the statistics of the batch, as in training, or the running ones.
         masks: (batch, *shape) factors for each Dropout; one that is missing does nothing.
         stepped: Step everything, not only loop bodies.
         record_spikes: Keep the spikes.
         record_potentials: Keep the membrane potentials.
+        neurons: What computes them.
+        plan: Of the graph, where it is at hand.
     """
-    state = _Pass(graph, tensors, x, surrogate, batch_statistics, masks or {}, record_potentials)
-    plan = (Component(graph.order, is_loop=True),) if stepped else components(graph)
+    compiled = neurons == "compiled" and available(x)
+    if activation is not None or not isinstance(batch_statistics, bool):
+        compiled = False
+    plan = Plan.of(graph) if plan is None else plan
+    state = _Pass(
+        graph,
+        plan,
+        tensors,
+        x,
+        surrogate,
+        activation,
+        batch_statistics,
+        masks or {},
+        record_potentials,
+        compiled,
+        traceable=neurons == "traceable",
+    )
     readers = {name: len(graph.outgoing[name]) for name in graph.ops}
     spikes: dict[str, Tensor] = {}
-    for component in plan:
+    for component in (Component(graph.order, is_loop=True),) if stepped else plan.components:
         recorded = {n for n in component.ops if record_spikes and isinstance(graph.ops[n], Lif)}
         if component.is_loop:
             state.loop(component.ops, keep=recorded)
@@ -106,36 +156,49 @@ class _Pass:
 
     values: (time, batch, *shape) of every op already computed for all steps and still to be read.
     rest: (batch, *shape), v of every Lif after the last step computed.
+    deferred: BatchNorms that the compiled neurons which they enter apply; their value is what enters them.
     """
 
     graph: Graph
+    plan: Plan
     tensors: Mapping[str, Tensor]
     x: Tensor
     surrogate: Surrogate
-    batch_statistics: bool
+    activation: QuantizedRelu | None
+    batch_statistics: BatchStatistics
     masks: Mapping[str, Tensor]
     record_potentials: bool
+    compiled: bool
+    traceable: bool
     values: dict[str, Tensor] = field(default_factory=dict)
     rest: dict[str, Tensor] = field(default_factory=dict)
     potentials: dict[str, list[Tensor]] = field(default_factory=dict)
     norms: dict[str, StepwiseNorm] = field(default_factory=dict)
+    deferred: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        quiet = quiet_steps(self.graph)
         for name, op in self.graph.ops.items():
             if isinstance(op, BatchNorm):
                 own = self.own(name)
                 self.norms[name] = StepwiseNorm(
-                    name, op, **own, quiet=quiet[name], batch_statistics=self.batch_statistics
+                    name, op, **own, quiet=self.plan.quiet[name], batch_statistics=self.batch_statistics
                 )
+        if self.compiled:
+            self.deferred = self.plan.deferrable
 
     def own(self, name: str) -> dict[str, Tensor]:
         return {short: self.tensors[f"{name}.{short}"] for short in op_parameters(self.graph.ops[name])}
 
     def fold(self, name: str) -> None:
-        """Computes one op for all steps at once."""
-        arriving = [self._delayed(edge.source, edge.delay) for edge in self.graph.incoming[name]]
-        self.values[name] = self.compute(name, _sum(arriving) if arriving else self.x, first=0)
+        """Computes one op for all steps at once, or for one if all are alike, as those of a static image."""
+        arriving = [self._delayed(edge.source, edge.delay) for edge in self.graph.incoming[name]] or [self.x]
+        steps = len(self.x)
+        static = all(_is_static(value) for value in arriving)
+        if static and not isinstance(self.graph.ops[name], Lif):
+            value = self.compute(name, [value[:1] for value in arriving], first=0)
+            self.values[name] = value.expand(steps, *value.shape[1:])
+        else:
+            self.values[name] = self.compute(name, arriving, first=0)
 
     def loop(self, names: tuple[str, ...], keep: set[str]) -> None:
         """Computes ops that depend on each other's past, one step at a time.
@@ -151,24 +214,30 @@ class _Pass:
                     history[e.source][t - e.delay] if t >= e.delay else self._nothing(e.source, steps=1)
                     for e in self.graph.incoming[name]
                 ]
-                history[name].append(self.compute(name, _sum(arriving) if arriving else x, first=t))
+                history[name].append(self.compute(name, arriving or [x], first=t))
         read = {e.source for e in self.graph.edges if e.target not in names} | {self.graph.output}
         self.values |= {name: torch.cat(history[name]) for name in names if name in read | keep}
 
-    def compute(self, name: str, entering: Tensor, first: int) -> Tensor:
-        """Output (time, batch, *shape) of one op for its summed input, from step `first` on."""
+    def compute(self, name: str, arriving: list[Tensor], first: int) -> Tensor:
+        """Output (time, batch, *shape) of one op for what its edges bring, from step `first` on."""
         op = self.graph.ops[name]
+        if self.compiled and isinstance(op, Lif):
+            return self._neurons(name, op, arriving, first)
+        entering = _sum(arriving)
         match op:
             case Input() | Output():
                 return entering
+            case Lif() if self.activation is not None:
+                return self.activation(entering, op)
             case Lif():
-                result = lif(entering, op, self.surrogate, self.rest.get(name))
+                neurons = traceable_lif if self.traceable else lif
+                result = neurons(entering, op, self.surrogate, self.rest.get(name))
                 self.rest[name] = result.rest
                 if self.record_potentials:
                     self.potentials.setdefault(name, []).append(result.potentials)
                 return result.spikes
             case BatchNorm():
-                return self.norms[name](entering, first)
+                return entering if name in self.deferred else self.norms[name](entering, first)
             case Dropout():
                 return entering * self.masks[name] if name in self.masks else entering
             case Conv2d() | Linear() | AvgPool2d() | Upsample() | Flatten():
@@ -178,6 +247,27 @@ class _Pass:
                 return folded.view(*entering.shape[:2], *folded.shape[1:])
             case _:
                 assert_never(op)
+
+    def _neurons(self, name: str, op: Lif, arriving: list[Tensor], first: int) -> Tensor:
+        """Spikes of one Lif, by the compiled functions."""
+        norms = [self._deferred_norm(edge.source) for edge in self.graph.incoming[name]]
+        addends = [
+            Addend(
+                x=value[:1] if _is_static(value) else value,
+                norm=None if norm is None else norm.for_steps(value, first),
+            )
+            for value, norm in zip(arriving, norms, strict=True)
+        ]
+        done = fused(addends, op, self.surrogate, steps=len(arriving[0]), rest=self.rest.get(name))
+        for norm, (means, variances) in zip(filter(None, norms), done.moments, strict=True):
+            norm.record(means, variances)
+        self.rest[name] = done.rest
+        if self.record_potentials:
+            self.potentials.setdefault(name, []).append(done.potentials)
+        return done.spikes
+
+    def _deferred_norm(self, name: str) -> StepwiseNorm | None:
+        return self.norms[name] if name in self.deferred else None
 
     def _delayed(self, source: str, delay: int) -> Tensor:
         values = self.values[source]
@@ -192,3 +282,14 @@ def _sum(arriving: list[Tensor]) -> Tensor:
     for value in arriving[1:]:
         total = total + value
     return total
+
+
+def _is_static(value: Tensor) -> bool:
+    """Whether a value (time, batch, *shape) is one step repeated, as `expand` makes it."""
+    return len(value) > 1 and value.stride(0) == 0
+
+
+def _drives_neurons_alone(graph: Graph, name: str) -> bool:
+    """Whether what leaves an op enters one Lif, without delay, and nothing else."""
+    edges = graph.outgoing[name]
+    return len(edges) == 1 and edges[0].delay == 0 and isinstance(graph.ops[edges[0].target], Lif)

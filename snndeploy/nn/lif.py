@@ -47,6 +47,22 @@ def lif(x: Tensor, op: Lif, surrogate: Surrogate, rest: Tensor | None = None) ->
     return LifResult(*_neurons(x, rest, op.tau, op.threshold, surrogate))
 
 
+def traceable_lif(x: Tensor, op: Lif, surrogate: Surrogate, rest: Tensor | None = None) -> LifResult:
+    """The same in operations that PyTorch can differentiate, for a compiler to make a function of."""
+    spikes, potentials = [], []
+    v = torch.zeros_like(x[0]) if rest is None else rest
+    for current in x.unbind():
+        u = op.tau * v + current
+        smooth = surrogate.primitive(u, op.threshold)
+        s = (u > op.threshold).to(x.dtype) + (
+            smooth - smooth.detach()
+        )  # the value is 0 or 1, the slope is smooth's
+        v = u * (1 - s)
+        spikes.append(s)
+        potentials.append(u.detach())
+    return LifResult(torch.stack(spikes), v, torch.stack(potentials))
+
+
 class _Neurons(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir import Dropout, Graph, check_steps, parameter_shapes
 from snndeploy.nn.batchnorm import MOMENTUM, Statistics
-from snndeploy.nn.engine import Simulation, simulate
+from snndeploy.nn.engine import Neurons, Plan, Simulation, simulate
 from snndeploy.nn.initial import initial_weights
+from snndeploy.nn.qrelu import QuantizedRelu
 from snndeploy.nn.surrogate import Surrogate, Triangle
+from snndeploy.nn.whole import WholeNetwork
 
 
 class SpikingNetwork(nn.Module):
@@ -30,7 +33,9 @@ class SpikingNetwork(nn.Module):
     Args:
         graph: Any graph.
         surrogate: Stand-in for the derivative of a spike.
-        seed: Decides the initial weights and the masks.
+        activation: Takes the place of the spiking neurons: the network is an ANN then. None for a spiking one.
+        seed: Decides the initial weights and, unless `mask_seed` does, the masks.
+        mask_seed: Of the masks, for processes that train one network on different samples.
         backward_scale: Initial weight of the BatchNorm of every backward connection; see `initial_weights`.
     """
 
@@ -39,13 +44,19 @@ class SpikingNetwork(nn.Module):
         graph: Graph,
         *,
         surrogate: Surrogate = Triangle(),  # noqa: B008  (frozen)
+        activation: QuantizedRelu | None = None,
         seed: int = 0,
+        mask_seed: int | None = None,
         backward_scale: float = 0.0,
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.surrogate = surrogate
-        self.seed = seed
+        self.surrogate, self.activation = surrogate, activation
+        self.plan = Plan.of(graph)
+        self.neurons: Neurons = "compiled"
+        self.whole: WholeNetwork | None = None  # does the training passes if there is one
+        self.mask_seed = seed if mask_seed is None else mask_seed
+        self.group: ProcessGroup | None = None  # batch statistics are of all its batches, if there is one
         self.forward_passes = 0  # in training mode; each has its own masks
         for name, array in initial_weights(graph, seed, backward_scale=backward_scale).items():
             tensor = torch.from_numpy(array)
@@ -70,13 +81,16 @@ class SpikingNetwork(nn.Module):
             NetworkError: The shape does not fit, or a delay is not below the number of steps.
         """
         masks = self.draw_masks(x) if self.training else {}
-        done = self.simulate(
-            x,
-            batch_statistics=self.training,
-            masks=masks,
-            stepped=stepped,
-            record_spikes=record_spikes,
-        )
+        if self.training and self.whole is not None and not stepped:
+            done = self.whole(self._tensors(x), x, masks=masks, record_spikes=record_spikes)
+        else:
+            done = self.simulate(
+                x,
+                batch_statistics=self.training,
+                masks=masks,
+                stepped=stepped,
+                record_spikes=record_spikes,
+            )
         self.assign_statistics(
             {
                 name: (
@@ -95,20 +109,30 @@ class SpikingNetwork(nn.Module):
         Args:
             x: (time, batch, *shape).
             batch_statistics: Normalise with the statistics of the batch or the running ones.
-            options: `masks`, `stepped`, `record_spikes` and `record_potentials` of `engine.simulate`.
+            options: `masks`, `stepped`, `record_spikes`, `record_potentials` and `neurons` of `engine.simulate`.
 
         Raises:
             NetworkError: The shape does not fit, or a delay is not below the number of steps.
         """
+        return simulate(
+            self.graph,
+            self._tensors(x),
+            x,
+            surrogate=self.surrogate,
+            activation=self.activation,
+            plan=self.plan,
+            batch_statistics=(self.group or True) if batch_statistics else False,
+            **{"neurons": self.neurons, **options},
+        )
+
+    def _tensors(self, x: Tensor) -> dict[str, Tensor]:
+        """Everything that a pass over x needs, once it is clear that x fits."""
         shape = self.graph.shapes[self.graph.input]
         if x.ndim != len(shape) + 2 or x.shape[2:] != shape:
             expected = ", ".join(("time", "batch", *map(str, shape)))
             raise NetworkError("input", f"must have shape ({expected})", got=tuple(x.shape))
         check_steps(self.graph, x.shape[0])
-        tensors = {name: self.tensor(name) for name in parameter_shapes(self.graph)}
-        return simulate(
-            self.graph, tensors, x, surrogate=self.surrogate, batch_statistics=batch_statistics, **options
-        )
+        return {name: self.tensor(name) for name in parameter_shapes(self.graph)}
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or running statistic of a name `<op>.<parameter>`."""
@@ -150,7 +174,7 @@ class SpikingNetwork(nn.Module):
         masks = {}
         for name, op in self.graph.ops.items():
             if isinstance(op, Dropout):
-                source = np.random.SeedSequence([self.seed, self.forward_passes, *name.encode()])
+                source = np.random.SeedSequence([self.mask_seed, self.forward_passes, *name.encode()])
                 generator = torch.Generator(x.device).manual_seed(int(source.generate_state(1)[0]))
                 kept = torch.empty(x.shape[1], *self.graph.shapes[name], dtype=x.dtype, device=x.device)
                 kept.bernoulli_(1 - op.probability, generator=generator)

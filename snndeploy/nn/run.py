@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snndeploy.ir import Network, Trace, as_steps
-from snndeploy.nn.engine import simulate
+from snndeploy.nn.engine import Neurons, simulate
 from snndeploy.nn.surrogate import Triangle
 
 _BATCH = 128  # samples at a time, which bounds the memory
@@ -24,6 +24,7 @@ def run(
     potentials: bool = False,
     dtype: type[np.float32] | type[np.float64] = np.float32,
     device: str = "cpu",
+    neurons: Neurons = "compiled",
 ) -> Trace:
     """Runs a network on prepared input, as `snndeploy.ir.run` does.
 
@@ -35,6 +36,7 @@ def run(
         potentials: Also return the membrane potentials.
         dtype: Precision of all arithmetic.
         device: Where PyTorch computes.
+        neurons: What computes them; the spikes are the same.
 
     Raises:
         NetworkError: The input's shape does not fit.
@@ -46,7 +48,7 @@ def run(
     chunks = []
     for start in range(0, max(steps.shape[1], 1), _BATCH):
         batch = torch.tensor(steps[:, start : start + _BATCH].astype(dtype), device=device)
-        chunks.append(_run_chunk(network, tensors, batch, potentials))
+        chunks.append(_run_chunk(network, tensors, batch, potentials, neurons))
     readout_sum = np.concatenate([c.readout_sum for c in chunks])
     return Trace(
         spikes={n: np.concatenate([c.spikes[n] for c in chunks], axis=1) for n in network.graph.ports},
@@ -58,7 +60,9 @@ def run(
     )
 
 
-def _run_chunk(network: Network, tensors: Mapping[str, Tensor], x: Tensor, potentials: bool) -> Trace:
+def _run_chunk(
+    network: Network, tensors: Mapping[str, Tensor], x: Tensor, potentials: bool, neurons: Neurons
+) -> Trace:
     with torch.no_grad():
         done = simulate(
             network.graph,
@@ -67,6 +71,7 @@ def _run_chunk(network: Network, tensors: Mapping[str, Tensor], x: Tensor, poten
             surrogate=Triangle(),  # needed for gradients only
             record_spikes=True,
             record_potentials=potentials,
+            neurons=neurons,
         )
     readout_sum = torch.zeros_like(done.logits[0])
     for logits in done.logits[

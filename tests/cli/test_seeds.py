@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from snndeploy.cli.seeds import summary
+from snndeploy.cli.summary import summary
 from snndeploy.ir import Exact, fingerprint, load
 from snndeploy.train import loop
 from snndeploy.train.config import Config
@@ -90,6 +91,31 @@ def test_resuming_skips_what_is_done(
     assert trained == []
 
 
+def test_fewer_seeds_than_there_are(
+    run: Callable[..., Result],
+    run_json: Callable[..., Any],
+    config: Path,
+    tmp_path: Path,
+    trained: list[Path],
+) -> None:
+    """The summary covers all finished seeds in the folder; none of another configuration, damaged or copied."""
+    out = tmp_path / "run"
+    three = run_json("train", config, "--out", out, "--seeds", "3")
+    trained.clear()
+    for options in (["--resume"], []):  # read or redone, it is the same run
+        assert run_json("train", config, "--out", out, "--seeds", "1", *options) == three
+        assert {**json.loads((out / "summary.json").read_text()), "run": str(out)} == three
+    assert trained == [out / "seed0"]
+    shutil.copytree(out / "seed1", out / "seed9")
+    (out / "seed2" / "test.json").write_text("{")
+    two = run_json("train", config, "--out", out, "--seeds", "1", "--resume")
+    assert (two["seeds"], list(two["runs"])) == ([0, 1], ["seed0", "seed1"])
+    other = ("--overwrite", "--set", "penalty.intensity=1e-6")
+    assert run_json("train", config, "--out", out, "--seeds", "1", *other)["seeds"] == [0]
+    text = run("train", config, "--out", out, "--seeds", "1", "--resume", *other[1:]).output
+    assert "covers 1 run" in text
+
+
 def test_other_seeds_are_refused_as_a_whole(
     run: Callable[..., Result],
     run_json: Callable[..., Any],
@@ -97,7 +123,7 @@ def test_other_seeds_are_refused_as_a_whole(
     tmp_path: Path,
     trained: list[Path],
 ) -> None:
-    """A finished run of another configuration keeps all from being trained; a failed run takes the summary."""
+    """A finished run of another configuration keeps all from being trained; failed runs take the summary."""
     out = tmp_path / "run"
     run_json("train", config, "--out", out, "--seeds", "2")
     (out / "seed0" / "test.json").unlink()
@@ -110,7 +136,8 @@ def test_other_seeds_are_refused_as_a_whole(
     assert (out / "summary.json").exists()
     failed = run("train", config, "--out", out, "--seeds", "2", "--overwrite", *diverging)
     assert failed.exit_code == 2
-    assert trained == [out / "seed0"]
+    assert "2 runs failed" in failed.output
+    assert trained == [out / "seed0", out / "seed1"]
     assert not (out / "summary.json").exists()
 
 

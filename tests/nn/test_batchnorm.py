@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir import BatchNorm, Edge, Graph, Input, Lif, Linear, Output
 from snndeploy.nn import SpikingNetwork
-from snndeploy.nn.batchnorm import StepwiseNorm, quiet_steps
+from snndeploy.nn.batchnorm import BatchStatistics, StepwiseNorm, quiet_steps
 
 CHANNELS = 3
 
 
-def norm(quiet: int, *, batch_statistics: bool = True) -> StepwiseNorm:
+def norm(quiet: int, *, batch_statistics: BatchStatistics = True) -> StepwiseNorm:
     """A BatchNorm none of whose numbers is a default."""
     rng = np.random.default_rng(7)
     weight, bias, mean, variance = torch.from_numpy(rng.uniform(0.5, 1.5, (4, CHANNELS)))
@@ -149,3 +151,72 @@ def test_running_statistics_move_once_per_forward_pass(graph: Graph) -> None:
     moved = {name: tensor.clone() for name, tensor in network.named_buffers()}
     network(x)
     assert all(torch.equal(tensor, moved[name]) for name, tensor in network.named_buffers())
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[dist.ProcessGroup]:
+    """This process as a group of its own; two are at work in tests/train/test_distributed.py."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    assert dist.group.WORLD is not None
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("quiet", [0, 1, 4])
+def test_a_group_is_like_one_process(group: dist.ProcessGroup, quiet: int) -> None:
+    """Values, statistics and gradients, for all steps at once and one by one."""
+    alone, folded, stepped = (
+        norm(quiet),
+        norm(quiet, batch_statistics=group),
+        norm(quiet, batch_statistics=group),
+    )
+    found = []
+    for n in (alone, folded, stepped):
+        x = maps().requires_grad_()
+        leaves = [x, n.weight.requires_grad_(), n.bias.requires_grad_()]
+        y = torch.cat([n(x[t : t + 1], t) for t in range(4)]) if n is stepped else n(x, 0)
+        gradients = torch.autograd.grad((y * maps().cos()).sum(), leaves)
+        found.append((y, *gradients, *(n.statistics() or ())))
+    assert len(found[0]) == (4 if quiet == 4 else 6)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_a_group(group: dist.ProcessGroup) -> None:
+    """It is that of finite differences, for maps and for vectors."""
+    for x in (maps(2), maps(2)[..., 0, 0]):
+        n = norm(0, batch_statistics=group)
+
+        def normalised(x: Tensor, weight: Tensor, bias: Tensor, n: StepwiseNorm = n) -> Tensor:
+            n.weight, n.bias = weight, bias
+            return n(x, 0)
+
+        leaves = [leaf.clone().requires_grad_() for leaf in (x, n.weight, n.bias)]
+        assert torch.autograd.gradcheck(normalised, leaves)
+
+
+def test_large_means_lose_nothing(group: dist.ProcessGroup) -> None:
+    """In single precision the variance of values around 10 000 is right, as no squares of them are subtracted."""
+    spread = maps() / maps().std()
+    n = norm(0, batch_statistics=group)
+    n(spread.float() + 1e4, 0)
+    statistics = n.statistics()
+    assert statistics is not None
+    expected = (spread.float() + 1e4).double().var((1, 3, 4), correction=1).mean(0)
+    torch.testing.assert_close(statistics[1], expected.float(), rtol=1e-4, atol=0)
+
+
+def test_the_gradient_of_a_single_sample() -> None:
+    """It does not depend on how the sample lies in memory, here as a convolution may leave it."""
+    n = norm(0, batch_statistics=False)
+    x = maps(1)[:, :1]
+    odd = torch.empty_like(x).flatten().as_strided(x.shape, (4, 3, 1, 6, 3)).copy_(x)
+    found = []
+    for values in (x, odd):
+        leaf = values.detach().requires_grad_()
+        y = n(leaf, 0)
+        found.append((y, *torch.autograd.grad((y * x.cos()).sum(), leaf)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+    scale = n.weight / (n.running_var + 0.01).sqrt()
+    torch.testing.assert_close(found[1][1], x.cos() * scale.view(-1, 1, 1), rtol=1e-12, atol=1e-12)

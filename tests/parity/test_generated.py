@@ -93,6 +93,7 @@ def assert_same(network: Network, x: npt.NDArray[np.float32], found: Trace, back
 @given(structure=structures())
 @example(structure=OVERLAPPING)
 @example(structure=FROM_HIDDEN)
+@example(structure=replace(OVERLAPPING, steps=7, readout=3))
 def test_in_process_back_ends(structure: Structure) -> None:
     """Interpreter in float32 and float64, PyTorch and both ONNX forms agree."""
     torch.set_num_threads(1)
@@ -102,6 +103,7 @@ def test_in_process_back_ends(structure: Structure) -> None:
     assert all(LOWEST_RATE <= rate <= HIGHEST_RATE for rate in firing_rates(network, x).values())
     assert_same(network, x, run(network, x, dtype=np.float64), "float64")
     assert_same(network, x, nn.run(network, x), "torch")
+    assert_same(network, x, nn.run(network, x, neurons="plain"), "torch without compiled neurons")
     for form in ("step", "sequence"):
         model = onnx_export.lower(network, form).SerializeToString()
         assert_same(network, x, OnnxNetwork(onnx_export.expose_spikes(model)).run(x), form)

@@ -168,7 +168,7 @@ def test_keys_that_may_differ() -> None:
 
 def test_sweep(path: Path) -> None:
     """What a killed process left half-written is removed, the checkpoint is not."""
-    litter = path.with_name(f".{CHECKPOINT_FILE}.abc123")
-    litter.write_bytes(b"half")
+    for name in (CHECKPOINT_FILE, "metrics.jsonl", "config.toml"):
+        path.with_name(f".{name}.abc123").write_bytes(b"half")
     sweep(path.parent)
     assert [p.name for p in path.parent.iterdir()] == [CHECKPOINT_FILE]

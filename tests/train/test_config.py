@@ -126,6 +126,7 @@ def test_round_trip() -> None:
         (["threads=0"], r"threads: must lie in \[1, 1024\]"),
         (["network.readout=5"], r"network\.readout: must lie in \[0, 4\], the number of time steps, got 5"),
         (["device=tpu"], r"device: must be one of auto, cpu, cuda, got 'tpu'"),
+        (["compile=all"], r"compile: must be one of neurons, network, nothing, got 'all'"),
         (["precision=int8"], r"precision: must be one of float32, bfloat16, float16, got 'int8'"),
         (["deterministic=1"], r"deterministic: must be true or false"),
         (["calibration_batches=-1"], r"calibration_batches: must be at least 0"),

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Network, load, parameter_shapes, save
+from snndeploy.nn.whole import WholeNetwork
 from snndeploy.train.config import Config
 from snndeploy.train.data import load as load_data
 from snndeploy.train.evaluation import evaluate
@@ -218,3 +220,21 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileFormatError, match="file: cannot be written"):
         train(tiny(), tmp_path / "file")
+
+
+@pytest.mark.parametrize("choice", ["nothing", "network"])
+def test_what_is_compiled_makes_no_difference(
+    tmp_path: Path, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first losses are those of a run with compiled neurons; a network's compile time is on record."""
+    traced = partial(WholeNetwork, compiler=lambda graph: graph)  # the compiler itself would take a minute
+    monkeypatch.setattr("snndeploy.train.trainer.WholeNetwork", traced)
+    losses: dict[str, list[float]] = {choice: [], "neurons": []}
+    for name in losses:
+        batches: list[BatchReport] = []
+        train(tiny(f"compile={name}", "optimizer.epochs=1"), tmp_path / name, on_batch=batches.append)
+        losses[name] = [batch.loss for batch in batches]
+    assert losses[choice] == pytest.approx(losses["neurons"], rel=1e-3)
+    seconds = {name: metrics(tmp_path / name)[0]["compile_seconds"] for name in losses}
+    assert seconds["neurons"] == 0
+    assert (seconds[choice] > 0) == (choice == "network")

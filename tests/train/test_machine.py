@@ -12,6 +12,7 @@ import torch
 
 from snndeploy.errors import ConfigError
 from snndeploy.nn import SpikingNetwork
+from snndeploy.train.distributed import World
 from snndeploy.train.machine import Machine, device_of, prepared
 from snndeploy.train.model import build_graph
 from snndeploy.train.trainer import Trainer
@@ -27,6 +28,23 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of("auto") == device_of("cuda") == torch.device("cuda")
     assert device_of("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_for_each_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the number of the rank on its machine; one process alone takes the current one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = tiny("device=auto")
+    for world, expected in (
+        (World(), "cuda"),
+        (World(rank=2, size=4, local_rank=0), "cuda:0"),
+        (World(rank=3, size=4, local_rank=1), "cuda:1"),
+        (World(local_rank=1), "cuda:1"),
+    ):
+        assert Machine.from_config(config, world).device == torch.device(expected)
+    with pytest.raises(ConfigError, match="device: needs a GPU for each rank, and there are 2, got cuda:2"):
+        Machine.from_config(config, World(rank=2, size=4, local_rank=2))
+    assert Machine.from_config(tiny(), World(rank=2, size=4, local_rank=2)).device == torch.device("cpu")
 
 
 def settings() -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""What the runs of a sweep came to together: mean and standard deviation over the seeds of each combination."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SUMMARY = "summary.json"
+_SUMMARISED = ("test_accuracy", "exact_test_accuracy", "dead_rate", "synops", "estimated_energy_pj")
+_PJ_PER_NJ = 1000
+
+
+def summary(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and standard deviation (of a sample, so over n - 1) of the values there are; null where undefined."""
+    known = [value for value in values if value is not None]
+    return {
+        "count": len(known),
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+    }
+
+
+def summaries(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same for everything that runs are compared by."""
+    groups = [run.get("test_group_accuracies", {}) for run in runs]
+    return {
+        **{key: summary([run.get(key) for run in runs]) for key in _SUMMARISED},
+        "test_group_accuracies": {
+            name: {value: summary([group.get(name, {}).get(value) for group in groups]) for value in first}
+            for name, first in (groups[0] if groups else {}).items()
+        },
+    }
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """A sweep as a table: a row for each combination or, where there is one, for each run."""
+    if facts.get("missing"):
+        lines = [
+            f"{len(facts['missing'])} of {facts['asked']} runs are not finished",
+            "once no process is at work on them, the same command with --resume goes on and ends with the summary",
+        ]
+    elif "combinations" in facts:
+        lines = [_combinations(facts)]
+    else:
+        lines = _seeds(facts)
+    if "summary" in facts or "combinations" in facts:
+        lines.append(f"wrote {SUMMARY}, which covers {len(facts['runs'])} runs, to {facts['run']}")
+    return "\n".join(lines)
+
+
+def _combinations(facts: Mapping[str, Any]) -> str:
+    from snndeploy.cli.output import table
+
+    rows = []
+    for row in facts["combinations"]:
+        found, failed = row["summary"], len(row["failed"])
+        rows.append(
+            [
+                *(_value(row["settings"][key]) for key in facts["sweep"]),
+                f"{len(row['runs'])}{f' ({failed} failed)' if failed else ''}",
+                _percent(found["test_accuracy"]),
+                _percent(found["exact_test_accuracy"]),
+                _nanojoules(found["estimated_energy_pj"]),
+                _percent(found["dead_rate"]),
+            ]
+        )
+    headers = ["runs", "test accuracy, float32", "exact", "energy, nJ ESTIMATED", "dead neurons"]
+    return table([*facts["sweep"], *headers], rows)
+
+
+def _seeds(facts: Mapping[str, Any]) -> list[str]:
+    from snndeploy.cli.output import table
+
+    rows = [
+        [name, _share(run.get("test_accuracy")), _share(run.get("exact_test_accuracy"))]
+        for name, run in facts["runs"].items()
+    ]
+    rows += [[name, "failed", "-"] for name in facts["failed"]]
+    lines = [table(["run", "test accuracy, float32", "exact"], rows)]
+    if "summary" not in facts:
+        return lines
+    found = facts["summary"]
+    lines.append("")
+    for key, form in (("test_accuracy", "float32"), ("exact_test_accuracy", "exact")):
+        lines.append(f"test accuracy {_percent(found[key])} ({form}, {found[key]['count']} seeds)")
+    for name, group in found["test_group_accuracies"].items():
+        lines += [f"  {name} {value}: {_share(one['mean'])}" for value, one in group.items()]
+    return lines
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    return _share(found["mean"]) + ("" if found["std"] is None else f" +- {found['std']:.2%}")
+
+
+def _nanojoules(found: Mapping[str, Any]) -> str:
+    mean, std = (None if part is None else part / _PJ_PER_NJ for part in (found["mean"], found["std"]))
+    return ("-" if mean is None else f"{mean:.4g}") + ("" if std is None else f" +- {std:.2g}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(str(part) for part in value) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,125 @@
+"""A whole training pass as one function that PyTorch's compiler makes, for one shape of input.
+
+Compiling takes from half a minute to several minutes, so it is for one long training, not for many short ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from snndeploy.ir import Graph, parameter_shapes
+from snndeploy.nn.engine import Plan, Simulation, simulate
+from snndeploy.nn.surrogate import Surrogate
+
+Compiler = Callable[[torch.fx.GraphModule], Callable[..., Sequence[Tensor]]]
+
+
+class _Kind(NamedTuple):
+    """Passes that are alike, and share a compiled function."""
+
+    shape: tuple[int, ...]
+    image: bool
+    dtype: torch.dtype
+    device: torch.device
+    precision: torch.dtype | None
+    masks: tuple[str, ...]
+    record_spikes: bool
+
+
+@dataclass(eq=False)
+class WholeNetwork:
+    """Training passes of a graph, compiled when the first of a kind is asked for.
+
+    graph: Any graph.
+    plan: Of the graph.
+    surrogate: Stand-in for the derivative of a spike.
+    compiler: Makes a function of a traced pass; by default that of PyTorch.
+    seconds: Spent on compiling, since last asked.
+    """
+
+    graph: Graph
+    plan: Plan
+    surrogate: Surrogate
+    compiler: Compiler = torch.compile
+    seconds: float = field(default=0.0, init=False)
+    _made: dict[_Kind, _Made] = field(default_factory=dict, init=False)
+
+    def __call__(
+        self,
+        tensors: Mapping[str, Tensor],
+        x: Tensor,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        record_spikes: bool = False,
+    ) -> Simulation:
+        """A pass with batch statistics; arguments as those of `snndeploy.nn.engine.simulate`."""
+        masks = masks or {}
+        image = len(x) > 1 and x.stride(0) == 0
+        low = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
+        kind = _Kind(tuple(x.shape), image, x.dtype, x.device, low, tuple(masks), record_spikes)
+        given = [x[0] if image else x, *masks.values(), *(tensors[n] for n in parameter_shapes(self.graph))]
+        began = time.perf_counter()
+        fresh = kind not in self._made
+        if fresh:
+            self._made[kind] = self._traced(kind, given)
+        found = self._made[kind].run(*given)
+        if fresh:  # the compiler starts when it is first called
+            self.seconds += time.perf_counter() - began
+        return self._made[kind].simulation(found)
+
+    def take_seconds(self) -> float:
+        """How long compiling took since this was last asked."""
+        taken, self.seconds = self.seconds, 0.0
+        return taken
+
+    def _traced(self, kind: _Kind, given: Sequence[Tensor]) -> _Made:
+        """Every operation on tensors of one pass, in order, without the Python around them."""
+        names = list(parameter_shapes(self.graph))
+        norms: list[str] = []
+
+        def run(x: Tensor, *others: Tensor) -> list[Tensor]:
+            masks = dict(zip(kind.masks, others, strict=False))
+            done = simulate(
+                self.graph,
+                dict(zip(names, others[len(masks) :], strict=True)),
+                x.expand(kind.shape) if kind.image else x,
+                surrogate=self.surrogate,
+                batch_statistics=True,
+                masks=masks,
+                record_spikes=kind.record_spikes,
+                neurons="traceable",
+                plan=self.plan,
+            )
+            norms.extend(done.statistics)
+            moments = (moment for pair in done.statistics.values() for moment in pair)
+            return [done.logits, *moments, *done.spikes.values()]
+
+        # Before autograd and autocast have their say, who then have it whenever the trace runs.
+        traced = make_fx(run, tracing_mode="fake", pre_dispatch=True)(*(tensor.detach() for tensor in given))
+        return _Made(self.compiler(traced), tuple(norms), self.graph.ports if kind.record_spikes else ())
+
+
+class _Made(NamedTuple):
+    """A compiled pass: logits, the moments of the norms in pairs, and the spikes of the ports."""
+
+    run: Callable[..., Sequence[Tensor]]
+    norms: tuple[str, ...]
+    ports: tuple[str, ...]
+
+    def simulation(self, found: Sequence[Tensor]) -> Simulation:
+        logits, *others = found
+        moments, spikes = others[: 2 * len(self.norms)], others[2 * len(self.norms) :]
+        pairs = zip(moments[::2], moments[1::2], strict=True)
+        return Simulation(
+            logits=logits,
+            spikes=dict(zip(self.ports, spikes, strict=True)),
+            potentials={},
+            statistics=dict(zip(self.norms, pairs, strict=True)),
+        )

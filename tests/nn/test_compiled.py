@@ -1,0 +1,246 @@
+"""Compiled neurons do what the operations of PyTorch do, and where there are none, those serve."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snndeploy.ir import Graph, Lif
+from snndeploy.nn import ScaledSigmoid, SpikingNetwork, Surrogate, Triangle
+from snndeploy.nn.compiled import SWITCH, Addend, Norm, available, build, calls, fused
+from snndeploy.nn.compiled.build import cache_folder
+from snndeploy.nn.lif import lif
+
+EPSILON = 1e-5
+needs_compiler = pytest.mark.skipif(build().library is None, reason=build().problem)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Nothing here depends on how many threads an earlier test asked for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Case:
+    """Two normalised addends and a direct one, what the neurons held before, and gradients from above.
+
+    Args:
+        steps: Time steps.
+        shape: (batch, *shape).
+        quiet: Steps of the second addend that are normalised with running statistics.
+        static: Whether the first addend is the same at every step.
+    """
+
+    def __init__(self, steps: int, shape: tuple[int, ...], *, quiet: int = 0, static: bool = False) -> None:
+        generator = torch.Generator().manual_seed(steps + 10 * quiet + 100 * len(shape))
+        channels = shape[1]
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(*size, generator=generator)
+
+        self.steps, self.quiet = steps, (0, quiet)
+        self.xs = [2 * normal(1 if static and not k else steps, *shape) + 0.3 for k in range(3)]
+        self.weights = [normal(channels) + 1 for _ in range(2)]
+        self.biases = [0.3 * normal(channels) for _ in range(2)]
+        self.means = [normal(channels) for _ in range(2)]
+        self.variances = [normal(channels).abs() + 0.5 for _ in range(2)]
+        self.rest = normal(*shape)
+        self.from_spikes, self.from_rest = normal(steps, *shape), normal(*shape)
+        self.leaves = [*self.xs, *self.weights, *self.biases, self.rest]
+        for leaf in self.leaves:
+            leaf.requires_grad_()
+
+    def current(self, k: int) -> Tensor:
+        """A normalised addend at every step, by PyTorch."""
+        steps = []
+        for t, x in enumerate(self.xs[k].expand(self.steps, *self.rest.shape)):
+            known = t < self.quiet[k]
+            steps.append(
+                F.batch_norm(
+                    x,
+                    self.means[k] if known else None,
+                    self.variances[k] if known else None,
+                    self.weights[k],
+                    self.biases[k],
+                    training=not known,
+                    eps=EPSILON,
+                )
+            )
+        return torch.stack(steps)
+
+    def by_torch(self, surrogate: Surrogate) -> tuple[Tensor, Tensor, Tensor]:
+        """Spikes, rest and potentials, an operation after the other."""
+        total = self.current(0) + self.current(1) + self.xs[2]
+        return lif(total, Lif(tau=0.5), surrogate, self.rest)
+
+    def compiled(self, surrogate: Surrogate) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from compiled neurons."""
+        addends = [
+            Addend(
+                self.xs[k],
+                Norm(
+                    self.weights[k], self.biases[k], self.means[k], self.variances[k], EPSILON, self.quiet[k]
+                ),
+            )
+            for k in range(2)
+        ]
+        done = fused(
+            [*addends, Addend(self.xs[2], None)], Lif(tau=0.5), surrogate, steps=self.steps, rest=self.rest
+        )
+        return done.spikes, done.rest, done.potentials
+
+    def gradients(self, spikes: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
+        """With respect to all leaves."""
+        return torch.autograd.grad(
+            (spikes * self.from_spikes).sum() + (rest * self.from_rest).sum(), self.leaves
+        )
+
+
+@needs_compiler
+@pytest.mark.parametrize("surrogate", [Triangle(), Triangle(0.7), ScaledSigmoid(0.25)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(4, (6, 16, 5, 5)),
+        Case(3, (5, 40, 3, 2), quiet=1),
+        Case(3, (4, 7), quiet=3),
+        Case(1, (9, 33)),
+        Case(4, (6, 3, 4, 4), static=True),
+    ],
+    ids=["maps", "quiet step", "running statistics", "one step", "static"],
+)
+def test_values_and_gradients_are_those_of_pytorch(case: Case, surrogate: Surrogate) -> None:
+    """Normalisation, sum, neurons and all gradients agree up to rounding."""
+    expected, found = case.by_torch(surrogate), case.compiled(surrogate)
+    for name, a, b in zip(("spikes", "rest", "potentials"), expected, found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=2e-5, msg=name)
+    assert 0.02 < expected[0].mean() < 0.98
+    for a, b in zip(case.gradients(*expected[:2]), case.gradients(*found[:2]), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_bare_neurons_are_the_same_to_the_bit() -> None:
+    """Without normalisation nothing is rounded otherwise: u = tau * v + x is rounded twice."""
+    generator = torch.Generator().manual_seed(0)
+    xs = [torch.randn(5, 7, 3, 4, 4, generator=generator) for _ in range(2)]
+    rest = torch.rand(7, 3, 4, 4, generator=generator)
+    op = Lif(tau=0.3, threshold=0.9)
+    expected = lif(xs[0] + xs[1], op, Triangle(), rest)
+    found = fused([Addend(x, None) for x in xs], op, Triangle(), steps=5, rest=rest)
+    for name in ("spikes", "rest", "potentials"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+@needs_compiler
+def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads give what one gives, up to the order of the sums over rows."""
+    case = Case(4, (6, 16, 5, 5), quiet=1)
+    alone = case.compiled(Triangle())
+    monkeypatch.setattr(calls, "_LEAST_VALUES", 100)
+    torch.set_num_threads(3)
+    shared = case.compiled(Triangle())
+    for a, b in zip(alone, shared, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
+    for a, b in zip(case.gradients(*alone[:2]), case.gradients(*shared[:2]), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("static", [False, True], ids=["frames", "image"])
+def test_networks_train_alike(graph: Graph, static: bool) -> None:
+    """Logits, statistics and gradients of whole networks agree with and without compiled neurons."""
+    generator = torch.Generator().manual_seed(3)
+    shape = (1 if static else 5, 4, *graph.shapes[graph.input])
+    x = torch.randn(shape, generator=generator).expand(5, *shape[1:])
+    network = SpikingNetwork(graph, backward_scale=1.0).train()
+    masks = network.draw_masks(x)
+    found = []
+    for neurons in ("plain", "compiled"):
+        done = network.simulate(x, batch_statistics=True, masks=masks, record_spikes=True, neurons=neurons)
+        objective = done.logits.square().mean() + sum(s.mean() for s in done.spikes.values())
+        gradients = torch.autograd.grad(objective, list(network.parameters()))
+        found.append((done, gradients))
+    (plain, slopes), (fast, fast_slopes) = found
+    torch.testing.assert_close(fast.logits, plain.logits, rtol=1e-4, atol=1e-5)
+    for name, spikes in plain.spikes.items():
+        assert torch.equal(spikes, fast.spikes[name]), name
+    assert set(plain.statistics) == set(fast.statistics)
+    for name, pair in plain.statistics.items():
+        torch.testing.assert_close(fast.statistics[name], pair, rtol=1e-4, atol=1e-5, msg=name)
+    for a, b in zip(slopes, fast_slopes, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
+
+
+def test_only_single_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Double precision, and tensors without values, are left to PyTorch."""
+    x = torch.zeros(2, 3, 4)
+    assert available(x) == (build().library is not None)
+    assert not available(x.double())
+    assert not available(x[:, :0])
+    monkeypatch.setattr(calls, "_MOST_CHANNELS", 3)
+    assert not available(x)
+
+
+def _in_a_process(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.strip()
+
+
+_REPORT = (
+    "from snndeploy.nn.compiled import build; b = build(); print(b.library is not None, b.problem, sep='|')"
+)
+
+
+def test_switched_off_or_without_compiler_says_why(tmp_path: Path) -> None:
+    """Without a compiler, or with one that fails, nothing is raised: the reason is there to be shown."""
+    assert _in_a_process(_REPORT, **{SWITCH: "0"}) == f"False|{SWITCH} is 0"
+    assert _in_a_process(_REPORT, CC="no-such-compiler").startswith("False|there is no C compiler")
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'it is broken' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    found = _in_a_process(_REPORT, CC=str(broken), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert found == f"False|{broken}: it is broken"
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
+
+
+@needs_compiler
+def test_compiled_once_and_kept(tmp_path: Path) -> None:
+    """The second process finds what the first compiled; a folder that others can write to is not trusted."""
+    cache = tmp_path / "cache" / "snndeploy"
+    assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"
+    (kept,) = cache.iterdir()
+    first = kept.stat().st_mtime_ns
+    assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"
+    assert kept.stat().st_mtime_ns == first
+    kept.unlink()
+    cache.chmod(0o777)
+    assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"
+    assert list(cache.iterdir()) == []
+
+
+def test_cache_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """$XDG_CACHE_HOME/snndeploy, or ~/.cache/snndeploy."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "snndeploy"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "snndeploy"
