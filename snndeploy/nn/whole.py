@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from snndeploy.ir import Graph, parameter_shapes
 from snndeploy.nn.engine import Plan, Simulation, simulate
@@ -81,6 +80,8 @@ class WholeNetwork:
 
     def _traced(self, kind: _Kind, given: Sequence[Tensor]) -> _Made:
         """Every operation on tensors of one pass, in order, without the Python around them."""
+        from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415  (takes a second)
+
         names = list(parameter_shapes(self.graph))
         norms: list[str] = []
 
