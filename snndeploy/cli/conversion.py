@@ -33,8 +33,8 @@ def convert_and_save(config: Config, folder: Path, ann: Network, source: Dataset
     Raises:
         FileFormatError: The folder cannot be written.
     """
-    from snndeploy.cli.train import write_text
     from snndeploy.ir import fold
+    from snndeploy.ir.files import write_text
     from snndeploy.train import products
     from snndeploy.train.checkpoint import CHECKPOINT_FILE, as_json
     from snndeploy.train.conversion import activation_of
@@ -77,7 +77,7 @@ def _converted(
     config: Config, ann: Network, steps: int, folder: Path, source: Dataset, device: torch.device
 ) -> dict[str, Any]:
     """Writes the spiking network for some time steps, in float32 and the exact format; what it came to."""
-    from snndeploy.cli.train import calibration, quantization_facts
+    from snndeploy.cli.trained import calibration, quantization_facts
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import Lif, quantize, save
     from snndeploy.train import products

@@ -39,7 +39,7 @@ def demo(
     No download: the 1 797 images come with scikit-learn. Takes a few minutes on two cores.
     """
     from snndeploy.cli.output import emit_json, say
-    from snndeploy.cli.train import train_and_save
+    from snndeploy.cli.runs import train_and_save
     from snndeploy.errors import QuantizeError
     from snndeploy.ir import schedule
     from snndeploy.targets.lava import find_interpreter
@@ -132,8 +132,8 @@ def verify_float(network: Network, x: npt.NDArray[Any]) -> list[Comparison]:
 
 def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
     """Estimates the energy of one inference on held-out images and writes energy.json."""
-    from snndeploy.cli.train import write_text
     from snndeploy.ir import run
+    from snndeploy.ir.files import write_text
     from snndeploy.targets.counts import count
     from snndeploy.targets.energy import estimate
     from snndeploy.targets.profile import load
@@ -146,8 +146,8 @@ def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
 
 def write_comparisons(comparisons: dict[str, list[Comparison]], out: Path) -> dict[str, Any]:
     """Writes verify.json and returns what it holds."""
-    from snndeploy.cli.train import write_text
     from snndeploy.cli.verify import as_facts
+    from snndeploy.ir.files import write_text
     from snndeploy.train.products import VERIFY
 
     facts = {form: [as_facts(c) for c in group] for form, group in comparisons.items()}
@@ -159,7 +159,7 @@ def as_text(facts: dict[str, Any], comparisons: dict[str, list[Comparison]], res
     """The run as two short tables."""
     from snndeploy.cli.energy import amount
     from snndeploy.cli.output import table
-    from snndeploy.cli.train import quantization_text
+    from snndeploy.cli.trained import quantization_text
 
     rows = [
         [c.backend, form, c.compared, c.differing, sum(layer.unexplained for layer in c.layers), verdict(c)]

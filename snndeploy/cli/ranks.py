@@ -20,7 +20,7 @@ def follow(config: Config, folder: Path, world: World, *, resume: bool) -> None:
 
     Arguments and errors are those of `snndeploy.train.loop.fit`.
     """
-    from snndeploy.cli.train import read_finished
+    from snndeploy.cli.runs import read_finished
     from snndeploy.train.loop import fit
 
     # Nothing here needs to be tidied up, and a handler of ours would not be called while waiting for a rank

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snndeploy.cli.axes import Run, Sweep, label_of, run_name, value_at
+from snndeploy.cli.runs import read_finished, train_or_read
 from snndeploy.cli.summary import SUMMARY, as_text, summaries
-from snndeploy.cli.train import read_finished, train_or_read, write_text
 from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.ir.files import write_text
 
 if TYPE_CHECKING:
     from snndeploy.train.pool import Failure
@@ -187,16 +188,13 @@ def trainer(
 
 
 def _train(run: Run, *, folder: Path, resume: bool, overwrite: bool, shown: bool) -> dict[str, Any]:
-    from snndeploy.train.pool import using_threads
-
-    with using_threads(run.config.threads):  # for testing, too
-        return train_or_read(
-            run.config,
-            folder / run.name,
-            resume=resume,
-            overwrite=overwrite,
-            label=f"training {run.name}" if shown else "",
-        )
+    return train_or_read(
+        run.config,
+        folder / run.name,
+        resume=resume,
+        overwrite=overwrite,
+        label=f"training {run.name}" if shown else "",
+    )
 
 
 def _summarised(

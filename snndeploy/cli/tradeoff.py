@@ -118,7 +118,7 @@ def tradeoff(
 def _write(facts: Mapping[str, Any], curves: Sequence[Curve], folder: Path) -> list[Path]:
     """Writes the report and the figure."""
     from snndeploy import figures
-    from snndeploy.cli.train import write_text
+    from snndeploy.ir.files import write_text
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / REPORT, json.dumps(facts, indent=2, allow_nan=False) + "\n")

@@ -119,6 +119,16 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all.
+
+    Raises:
+        FileFormatError: It cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _in_order(content: bytes) -> bytes:
     """The same safetensors file with its metadata sorted, so that equal networks make equal files."""
     end = 8 + int.from_bytes(content[:8], "little")

@@ -14,7 +14,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from snndeploy.cli import main
-from snndeploy.cli.train import as_text, train_and_save, train_or_read
+from snndeploy.cli.runs import train_and_save, train_or_read
+from snndeploy.cli.train import as_text
 from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Exact, Lif, Network, certify, fold, load, run
 from snndeploy.ir.fanout import psi
