@@ -24,13 +24,26 @@ def summary(values: Sequence[float | None]) -> dict[str, Any]:
 def summaries(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The same for everything that runs are compared by."""
     groups = [run.get("test_group_accuracies", {}) for run in runs]
+    converted: dict[int, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for one in run.get("conversions", []):  # of an ANN, which is no spiking network itself
+            converted.setdefault(one["steps"], []).append(one)
     return {
-        **{key: summary([run.get(key) for run in runs]) for key in _SUMMARISED},
+        **_summarised(runs),
         "test_group_accuracies": {
             name: {value: summary([group.get(name, {}).get(value) for group in groups]) for value in first}
             for name, first in (groups[0] if groups else {}).items()
         },
+        **(
+            {"conversions": [{"steps": t, **_summarised(found)} for t, found in converted.items()]}
+            if converted
+            else {}
+        ),
     }
+
+
+def _summarised(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: summary([run.get(key) for run in runs]) for key in _SUMMARISED}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
@@ -54,19 +67,25 @@ def _combinations(facts: Mapping[str, Any]) -> str:
 
     rows = []
     for row in facts["combinations"]:
-        found, failed = row["summary"], len(row["failed"])
-        rows.append(
-            [
-                *(_value(row["settings"][key]) for key in facts["sweep"]),
-                f"{len(row['runs'])}{f' ({failed} failed)' if failed else ''}",
-                _percent(found["test_accuracy"]),
-                _percent(found["exact_test_accuracy"]),
-                _nanojoules(found["estimated_energy_pj"]),
-                _percent(found["dead_rate"]),
-            ]
-        )
+        failed = len(row["failed"])
+        values = [_value(row["settings"][key]) for key in facts["sweep"]]
+        runs = f"{len(row['runs'])}{f' ({failed} failed)' if failed else ''}"
+        conversions = row["summary"].get("conversions")
+        if conversions:
+            rows += [[*values, f"{runs}, T = {one['steps']}", *_measures(one)] for one in conversions]
+        else:
+            rows.append([*values, runs, *_measures(row["summary"])])
     headers = ["runs", "test accuracy, float32", "exact", "energy, nJ ESTIMATED", "dead neurons"]
     return table([*facts["sweep"], *headers], rows)
+
+
+def _measures(found: Mapping[str, Any]) -> list[str]:
+    return [
+        _percent(found["test_accuracy"]),
+        _percent(found["exact_test_accuracy"]),
+        _nanojoules(found["estimated_energy_pj"]),
+        _percent(found["dead_rate"]),
+    ]
 
 
 def _seeds(facts: Mapping[str, Any]) -> list[str]:
@@ -84,6 +103,10 @@ def _seeds(facts: Mapping[str, Any]) -> list[str]:
     lines.append("")
     for key, form in (("test_accuracy", "float32"), ("exact_test_accuracy", "exact")):
         lines.append(f"test accuracy {_percent(found[key])} ({form}, {found[key]['count']} seeds)")
+    lines += [
+        f"converted to T = {one['steps']}: test accuracy {_percent(one['test_accuracy'])}"
+        for one in found.get("conversions", [])
+    ]
     for name, group in found["test_group_accuracies"].items():
         lines += [f"  {name} {value}: {_share(one['mean'])}" for value, one in group.items()]
     return lines
