@@ -22,14 +22,14 @@ import platform
 import re
 import statistics
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training_agreement import LARGEST_DEVIATION, Agreement
+from benchmarks.training_agreement import Agreement
 from benchmarks.training_measure import Times, agreement_alone, alone, peak_bytes, times
 from benchmarks.training_variants import (
     CLASSES,
@@ -137,22 +137,30 @@ def about() -> dict[str, Any]:
     return {
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "device": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
+        "cores": cores(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": versions,
         "steps": STEPS,
         "classes": CLASSES,
     }
 
 
+def cores() -> int:
+    """How many this process may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def markdown(report: Report) -> str:
     """The report as a page."""
     told = report.about
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    load = "load unknown" if told["load"] is None else f"load {told['load']:.1f}"
     lines = [
         "# Training steps: forward and backward",
         "",
-        f"{told['date']}; {told['device']}, {told['cores']} cores, load {told['load']:.1f} at the end; {versions}; "
+        f"{told['date']}; {told['device']}, {told['cores']} cores, {load} at the end; {versions}; "
         f"interleaved rounds; T = {STEPS}, TET loss, float32 unless named.",
     ]
     if any(report.agreements.values()):
@@ -175,7 +183,7 @@ def comparison(
     case = section.case
     shape = "x".join(map(str, SIZES[case.name].shape))
     peer, floor = section.fastest("peer"), section.fastest("floor")
-    unlike = [library for library, found in agreements.items() if found.gradients > LARGEST_DEVIATION]
+    unlike = [library for library, found in agreements.items() if not found.has_our_gradient]
     alike = section.fastest("peer", without=unlike)
     lines = [
         f"## {case.name}, {shape}, batch {case.batch}, {section.threads} thread{'s' * (section.threads > 1)}, "
@@ -222,7 +230,7 @@ def interval(median: float, low: float, high: float, digits: int = 2) -> str:
     return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def parsed() -> argparse.Namespace:
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training", description=__doc__.splitlines()[0] if __doc__ else None
@@ -234,17 +242,23 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--bf16", action="store_true", help="also products in bfloat16")
     parser.add_argument("--only", default="", help="a regular expression that names of variants must contain")
-    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, len(os.sched_getaffinity(0))}))
-    parser.add_argument("--rounds", type=int, help="by default each network has its own")
-    parser.add_argument("--batch", type=int, help="of all networks; by default each has its own")
+    parser.add_argument("--threads", nargs="+", type=positive, default=sorted({1, cores()}))
+    parser.add_argument("--rounds", type=positive, help="by default each network has its own")
+    parser.add_argument("--batch", type=positive, help="of all networks; by default each has its own")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, help="write there instead of printing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.groups += ["whole"] * options.whole + ["bf16"] * options.bf16
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds must be at least 1")
     return options
+
+
+def positive(text: str) -> int:
+    """A whole number from the command line, at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def main() -> None:

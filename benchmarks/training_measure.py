@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,19 +51,24 @@ def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def times(case: Case, names: Sequence[str], threads: int, rounds: int) -> dict[str, Times]:
     """Times variants in turns, so that whatever else the machine does meets all alike.
 
-    Every round starts with another variant, so that none always comes after the same one.
+    Every round has an order of its own, the same ones in every run, so that none always comes after the same one.
     """
     torch.set_num_threads(threads)
     steps = {name: _build(case, name) for name in names}
     found = {name: Times(_timed(step)[0], [], []) for name, step in steps.items()}
-    for index in range(-WARM_UP, rounds):
-        start = index % len(names)
-        for name in (*names[start:], *names[:start]):
+    for index, order in enumerate(orders(names, WARM_UP + rounds), -WARM_UP):
+        for name in order:
             wall, cpu = _timed(steps[name])
             if index >= 0:
                 found[name].wall.append(wall)
                 found[name].cpu.append(cpu)
     return found
+
+
+def orders(names: Sequence[str], rounds: int) -> list[list[str]]:
+    """A random order of names for each round."""
+    draw = random.Random(0)  # noqa: S311  (nothing secret)
+    return [draw.sample(names, len(names)) for _ in range(rounds)]
 
 
 def peak_bytes(case: Case, name: str, threads: int) -> int | None:

@@ -21,8 +21,7 @@ from benchmarks.floor import bare_products
 from snndeploy.backbones import backbone
 from snndeploy.ir import Graph, Shape, with_backward
 from snndeploy.nn import SpikingNetwork
-from snndeploy.nn.compiled import calls
-from snndeploy.nn.compiled.build import Build
+from snndeploy.nn.compiled import Build, calls
 from snndeploy.train.config import PenaltyConfig
 from snndeploy.train.losses import tet
 from snndeploy.train.penalty import Penalty

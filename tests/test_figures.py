@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from snndeploy.errors import FileFormatError
@@ -48,18 +51,98 @@ def test_families_share_a_colour(tmp_path: Path) -> None:
     assert "stroke-dasharray" in svg.read_text()
 
 
-def test_upper_part(tmp_path: Path) -> None:
-    """Curves that fall far get a second panel, others do not."""
-    wide, _ = tradeoff([STEEP], tmp_path, accuracy="float32", name="wide")
-    narrow, _ = tradeoff([LEVEL], tmp_path, accuracy="float32", name="narrow")
-    with Image.open(wide) as one, Image.open(narrow) as other:
-        assert one.width > other.width
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[Line]], Figure]:
+    """Draws lines and gives the figure itself; matplotlib may not warn."""
+    figures: list[Figure] = []
+    savefig = Figure.savefig
+
+    def noted(figure: Figure, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        savefig(figure, *arguments, **options)
+
+    def draw(lines: list[Line]) -> Figure:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tradeoff(lines, tmp_path, accuracy="float32")
+            figures[-1].draw_without_rendering()  # at its own resolution, which saving changes
+        return figures[-1]
+
+    monkeypatch.setattr(Figure, "savefig", noted)
+    return draw
 
 
-def test_many_lines(tmp_path: Path) -> None:
-    """More than there are colours, markers and dashes."""
-    lines = [Line(f"line {i}", f"family {i % 9}", BASE, LEVEL.means, []) for i in range(45)]
-    assert len(tradeoff(lines, tmp_path, accuracy="exact")) == 2
+def test_upper_part(drawn: Callable[[list[Line]], Figure]) -> None:
+    """Curves that fall far get a second panel, from 10 points below the best on; others do not."""
+    whole, upper = drawn([STEEP, LEVEL]).axes
+    assert [panel.get_title("left") for panel in (whole, upper)] == ["all runs", "upper part"]
+    assert whole.get_ylim()[0] < 40
+    assert upper.get_ylim() == pytest.approx((79.4, 90.6))
+    assert upper.get_xlim() == pytest.approx((0, 105))
+    (only,) = drawn([LEVEL]).axes
+    assert only.get_title("left") == ""
+
+
+def test_the_upper_part_is_as_wide_as_what_is_in_it(drawn: Callable[[list[Line]], Figure]) -> None:
+    """Not as what lies below."""
+    far = Line("far", "far", BASE, [BASE, (1.2, 0.88), (1.9, 0.3)], [(1.9, 0.3)])
+    whole, upper = drawn([far]).axes
+    assert upper.get_xlim() == pytest.approx((0, 126))
+    assert whole.get_xlim()[1] > 190
+
+
+@pytest.mark.parametrize("ratio", [500.0, 1e42])
+def test_a_run_far_beyond(drawn: Callable[[list[Line]], Figure], ratio: float) -> None:
+    """It does not press the others together, and what is left out is said."""
+    means = [BASE, (0.5, 0.89), (ratio / 3, 0.4)]
+    line = Line("syn", "syn", BASE, means, [(0.5, 0.88), (0.4, 0.88), (0.1, 0.7), (ratio, 0.2)])
+    for panel in drawn([line, LEVEL]).axes:
+        assert panel.get_xlim() == pytest.approx((0, 105))
+    whole = drawn([line, LEVEL]).axes[0]
+    assert whole.get_title("right") == f"beyond: 1, at up to {ratio:g} times"
+    assert drawn([STEEP, LEVEL]).axes[0].get_title("right") == ""
+
+
+def test_a_line_far_beyond(drawn: Callable[[list[Line]], Figure]) -> None:
+    """As a whole it is not left out."""
+    far = Line("converted T=10", "converted", BASE, [(15.0, 0.9), (12.0, 0.88)], [])
+    (panel,) = drawn([far, LEVEL]).axes
+    assert panel.get_xlim()[1] > 1500
+    assert panel.get_title("right") == ""
+
+
+def test_many_lines(drawn: Callable[[list[Line]], Figure]) -> None:
+    """As long as there are enough colours, markers and dashes no two lines look alike; beyond, all are drawn."""
+    lines = [Line(f"line {i}", f"family {i % 7}", BASE, LEVEL.means, []) for i in range(28)]
+    shown = looks(drawn(lines))
+    assert len(shown) == len(set(shown)) == 28
+    assert len({colour for colour, _, _ in shown}) == 7
+    more = [Line(f"line {i}", f"family {i % 9}", BASE, LEVEL.means, []) for i in range(45)]
+    assert len(looks(drawn(more))) == 45
+
+
+def looks(figure: Figure) -> list[tuple[object, object, object]]:
+    """Colour, marker and dash of each line of a figure."""
+    panel = figure.axes[0]
+    lines = [line for line in panel.lines if str(line.get_label()).startswith("line ")]
+    return [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines]
+
+
+@pytest.mark.parametrize("means", [STEEP.means, LEVEL.means], ids=["two panels", "one panel"])
+def test_long_labels(drawn: Callable[[list[Line]], Figure], means: list[tuple[float, float]]) -> None:
+    """They are wrapped into a legend above, for which the figure grows: the panels stay as large."""
+    long = "network.backward=4:2+5:2+6:4+6:5 optimizer.lr=0.02 optimizer.weight_decay=0.0001"
+    lines = [Line(f"converted T={i} {long} {'x' * 300}", "converted", BASE, means, []) for i in range(12)]
+    short = drawn([Line("syn p=1", "syn", BASE, means, [])])
+    figure = drawn(lines)
+    heights = [one.axes[0].get_window_extent().height / one.dpi for one in (short, figure)]
+    assert heights[1] == pytest.approx(heights[0], rel=0.25)
+    (legend,) = figure.legends
+    inside, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= inside.x0 < inside.x1 <= whole.x1
+    assert inside.y1 <= whole.y1
+    assert inside.y0 > figure.axes[0].get_window_extent().y1
+    assert len(legend.get_texts()) == 14
 
 
 def test_same_bytes(tmp_path: Path) -> None:

@@ -50,11 +50,13 @@ class Checkpoint:
     config: The resolved configuration, as JSON values.
     state: Everything else that is no array, as JSON values.
     arrays: By name.
+    sha256: Of all this, if it was read from a file.
     """
 
     config: Mapping[str, Any]
     state: Mapping[str, Any]
     arrays: Arrays
+    sha256: str = ""
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -95,11 +97,11 @@ def load(path: Path) -> Checkpoint:
             remedy="resume with the snndeploy that wrote it",
         )
     document = metadata.get("document", "")
-    if metadata.get("sha256") != _digest(document, arrays):
+    if metadata.get("sha256") != (digest := _digest(document, arrays)):
         raise FileFormatError(str(path), "is damaged: its checksum does not match", remedy=_AGAIN)
     try:
         values = json.loads(document)
-        return Checkpoint(config=dict(values["config"]), state=dict(values["state"]), arrays=arrays)
+        return Checkpoint(dict(values["config"]), dict(values["state"]), arrays, digest)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FileFormatError(str(path), "holds no training run", got=error, remedy=_AGAIN) from error
 
@@ -129,7 +131,7 @@ def require_same(config: Config, earlier: Mapping[str, Any], where: str) -> None
         ConfigError: They differ; names the keys and both values.
     """
     if keys := differing(config, earlier):
-        now, before = dict(_flat(as_json(config))), dict(_flat(earlier))
+        now, before = dict(_flat(as_json(config))), dict(_flat(_completed(earlier)))
         raise ConfigError(
             ", ".join(keys),
             f"cannot be changed in a run that is resumed: {where} has "
@@ -144,15 +146,23 @@ def differing(config: Config, earlier: Mapping[str, Any]) -> list[str]:
 
     Args:
         config: What is asked for now.
-        earlier: As JSON values.
+        earlier: As JSON values. A key that it lacks, as it was added since, has its default.
     """
-    now, before = dict(_flat(as_json(config))), dict(_flat(earlier))
+    now, before = dict(_flat(as_json(config))), dict(_flat(_completed(earlier)))
     missing = object()
     return [
         key
         for key in {**before, **now}
         if key not in _FREE and now.get(key, missing) != before.get(key, missing)
     ]
+
+
+def _completed(earlier: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration of this or an older version with all keys of this one; as it is if it is no such one."""
+    try:
+        return as_json(Config.from_mapping(earlier))
+    except ConfigError:
+        return earlier
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

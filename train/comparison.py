@@ -8,7 +8,7 @@ from typing import Any
 
 from snndeploy.train.curves import Curve, Spread
 from snndeploy.train.runs import Run
-from snndeploy.train.tradeoff import Score, association, auc, ratio_at, score, verdict
+from snndeploy.train.tradeoff import association, auc, ratio_at, score, verdict
 
 CLAIM = ("syn", "total", "balance")
 """Published order of the penalties by AUC, from the highest: Spiking Synaptic Penalty, table 4."""
@@ -26,7 +26,8 @@ def compare(curves: Sequence[Curve], above: Sequence[float], drop: Sequence[floa
 
     Returns:
         `curves`, each with its runs, `means` by intensity, `scores` by P and `equal_accuracy` by drop; `claim`;
-        `orders`, one for each P and each setting that was trained with every penalty of the claim.
+        `orders`, one for each P and each setting that was trained with every penalty of the claim, over the
+        `intensities` and `seeds` that all of them have.
     """
     return {
         "curves": [_curve_facts(curve, above, drop) for curve in curves],
@@ -99,22 +100,29 @@ def _orders(curves: Sequence[Curve], above: float) -> list[dict[str, Any]]:
     found = []
     for setting, by_penalty in settings.items():
         if set(CLAIM) <= set(by_penalty):
-            scores = _scores([by_penalty[name] for name in CLAIM], above)
-            falling = sorted(scores, key=lambda score: -score.mean)
-            found.append(
-                {
-                    "setting": setting,
-                    "above": above,
-                    "order": [asdict(score) for score in falling],
-                    "verdict": verdict(scores),
-                }
-            )
+            found.append({"setting": setting, **_order([by_penalty[name] for name in CLAIM], above)})
     return found
 
 
-def _scores(curves: Sequence[Curve], above: float) -> list[Score]:
-    """AUC of each, over the seeds where all have at least two, else over all runs together."""
-    seeds = [list(_aucs(curve, above).values()) for curve in curves]
-    if all(len(values) > 1 for values in seeds):
-        return [score(curve.penalty, values) for curve, values in zip(curves, seeds, strict=True)]
-    return [score(c.penalty, [auc(c.points(c.runs), above)]) for c in curves]
+def _order(curves: Sequence[Curve], above: float) -> dict[str, Any]:
+    """How the AUC of curves falls, over the intensities and the seeds that all of them have.
+
+    An intensity more would make a curve longer, and so its AUC another, whatever its penalty.
+    """
+    tried = [{run.intensity for run in curve.penalised} for curve in curves]
+    intensities = set.intersection(*tried)
+    points = [curve.within(intensities).points_by_seed() if intensities else {} for curve in curves]
+    seeds = sorted(set.intersection(*(set(found) for found in points)))
+    scores = [
+        score(curve.penalty, [auc(found[seed], above) for seed in seeds])
+        for curve, found in zip(curves, points, strict=True)
+        if seeds
+    ]
+    missing = "seed with every common intensity" if intensities else "intensity"
+    return {
+        "above": above,
+        "intensities": sorted(intensities),
+        "seeds": seeds,
+        "order": [asdict(one) for one in sorted(scores, key=lambda one: -one.mean)],
+        "verdict": verdict(scores) if scores else f"not comparable: no {missing} in common",
+    }

@@ -15,8 +15,8 @@ from typing import Any
 import tomli_w
 
 from snndeploy.backbones import BACKBONES
-from snndeploy.errors import ConfigError
-from snndeploy.ir import BackwardConnection
+from snndeploy.errors import ConfigError, GraphError
+from snndeploy.ir import BackwardConnection, Lif
 from snndeploy.train.settings import override, typed
 
 if sys.version_info >= (3, 11):
@@ -143,6 +143,19 @@ class NetworkConfig:
                 f"must be empty {why}: an ANN has no time",
                 self.backward,
             )
+            self._check_thresholds()
+
+    def _check_thresholds(self) -> None:
+        """Before training, as neurons are converted after it."""
+        try:
+            for factor in self.conversion_thresholds:
+                Lif(threshold=factor * Lif(threshold=self.threshold).threshold)
+        except GraphError as error:
+            raise ConfigError(
+                "network.conversion_thresholds",
+                f"times network.threshold = {self.threshold:g} must be thresholds: {error.rule}",
+                got=self.conversion_thresholds,
+            ) from None
 
     @property
     def connections(self) -> tuple[BackwardConnection, ...]:
@@ -347,6 +360,14 @@ class Config:
         for name in ("calibration_batches", "checkpoint_batches", "checkpoint_seconds"):
             value = getattr(self, name)
             _require(value >= 0, name, "must be at least 0", value)
+        _require(
+            self.network.neuron != "qrelu"
+            or not self.data.merge_validation
+            or len(self.network.conversion_thresholds) == 1,
+            "network.conversion_thresholds",
+            "must be one factor with data.merge_validation, as no sample is left to choose by",
+            self.network.conversion_thresholds,
+        )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:

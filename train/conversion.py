@@ -20,6 +20,7 @@ import torch
 from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Graph, Lif, Network, fold
 from snndeploy.nn import QuantizedRelu
+from snndeploy.nn.engine import Neurons
 from snndeploy.train.config import NetworkConfig
 from snndeploy.train.data import Dataset, Samples
 from snndeploy.train.evaluation import evaluate
@@ -62,6 +63,7 @@ def best_conversion(
     samples: Samples,
     *,
     device: torch.device | str = "cpu",
+    neurons: Neurons = "compiled",
 ) -> Network:
     """Of the spiking networks with each factor on the threshold the most accurate, the first of equals.
 
@@ -71,6 +73,7 @@ def best_conversion(
         factors: On the threshold, at least one.
         samples: To choose by; not those of the test.
         device: Where to run them.
+        neurons: What computes their neurons.
 
     Raises:
         NetworkError: As `convert`.
@@ -78,7 +81,7 @@ def best_conversion(
     candidates = [convert(network, steps, factor) for factor in factors]
     if len(candidates) == 1:
         return candidates[0]
-    return max(candidates, key=lambda one: evaluate(one, samples, device=device).accuracy)
+    return max(candidates, key=lambda one: evaluate(one, samples, device=device, neurons=neurons).accuracy)
 
 
 def convert(network: Network, steps: int, factor: float = 1.0) -> Network:

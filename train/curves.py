@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from snndeploy.errors import ConfigError
@@ -15,6 +16,7 @@ from snndeploy.train.tradeoff import Point
 
 _ALONG = frozenset({"seed", "penalty.intensity"})  # differ along a curve
 _FIRST = (CONVERSION, "penalty.name", "penalty.power")  # in a label
+_LEAST_PJ = 1e-12  # of a baseline: below one operation in 10^9 inferences nothing can be relative to it
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Runs of one intensity, over their seeds."""
+    """Runs of one intensity: their number, and what they came to over their seeds."""
 
     intensity: float
     count: int
@@ -56,7 +58,7 @@ class Curve:
     label: Both.
     unpenalised: May be empty if another baseline is given.
     penalised: By intensity, then by seed.
-    baseline: The runs whose mean energy is that of energy ratio 1.
+    baseline: The runs whose mean energy, over the seeds, is that of energy ratio 1.
     """
 
     penalty: str
@@ -83,8 +85,8 @@ class Curve:
 
     @property
     def baseline_energy_pj(self) -> float:
-        """Estimated, mean over the runs."""
-        return statistics.fmean(run.estimated_energy_pj for run in self.baseline)
+        """Estimated, mean over the seeds."""
+        return statistics.fmean(_over_seeds(self.baseline, lambda run: run.estimated_energy_pj))
 
     def points(self, runs: Iterable[Run]) -> list[Point]:
         """Energy ratio and accuracy of runs."""
@@ -96,10 +98,17 @@ class Curve:
         return Mean(
             intensity=runs[0].intensity,
             count=len(runs),
-            accuracy=Spread.of([run.accuracy for run in runs]),
-            energy_ratio=Spread.of([run.estimated_energy_pj for run in runs], self.baseline_energy_pj),
-            dead_rate=Spread.of([run.dead_rate for run in runs]),
+            accuracy=Spread.of(_over_seeds(runs, lambda run: run.accuracy)),
+            energy_ratio=Spread.of(
+                _over_seeds(runs, lambda run: run.estimated_energy_pj), self.baseline_energy_pj
+            ),
+            dead_rate=Spread.of(_over_seeds(runs, lambda run: run.dead_rate)),
         )
+
+    def within(self, intensities: Collection[float]) -> Curve:
+        """The curve without the penalised runs of other intensities."""
+        kept = tuple(run for run in self.penalised if run.intensity in intensities)
+        return replace(self, penalised=kept)
 
     def means(self) -> list[Mean]:
         """By rising intensity."""
@@ -122,7 +131,7 @@ class Curve:
             whole = {run.intensity for run in runs} == {run.intensity for run in self.runs}
             own = [run.estimated_energy_pj for run in runs if run.intensity == 0]
             unit = statistics.fmean(own) if own and self.has_own_baseline else self.baseline_energy_pj
-            if whole and unit > 0:
+            if whole:
                 found[seed] = [(run.estimated_energy_pj / unit, run.accuracy) for run in runs]
         return found
 
@@ -135,8 +144,8 @@ def curves(runs: Sequence[Run], baseline: Sequence[Run] = ()) -> tuple[Curve, ..
         baseline: Of all curves; without one each has its own, its runs without a penalty.
 
     Raises:
-        ConfigError: No run has a penalty, a curve has no baseline, a baseline spends no energy, or the one
-            given is penalised or several.
+        ConfigError: No run has a penalty, a curve has no baseline, a run of a baseline spends no energy, or the
+            one given is penalised, converted from an ANN, or several.
     """
     groups: list[list[Run]] = []
     for run in runs:
@@ -178,6 +187,13 @@ def _common(baseline: Sequence[Run]) -> tuple[Run, ...]:
     for run in baseline:
         if run.intensity > 0:
             raise ConfigError(str(run.folder), "is penalised, so it is no baseline", got=run.intensity)
+        if run.conversion is not None:
+            raise ConfigError(
+                str(run.folder),
+                "holds a converted ANN, a network for each T, which cannot be the baseline of all curves",
+                got=f"T = {run.conversion}",
+                remedy="name a network trained spiking, or give no baseline: then each T has its own",
+            )
         if not _same_without_penalty(first, run):
             raise ConfigError(
                 f"{first.folder} and {run.folder}", "are two baselines", remedy="name one of them"
@@ -193,13 +209,10 @@ def _curve(
     label = " ".join(_shown(key, first) for key in keys)
     own = _distinct([run for run in unpenalised if _same_without_penalty(first, run)])
     if not (own or baseline):
-        seeds = sorted({run.config.seed for run in runs})
         raise ConfigError(
             f"curve {label}",
             "has no baseline, runs of the same configuration with penalty.intensity=0",
-            remedy=f"run: snndeploy train {first.folder / 'config.toml'} --set penalty.intensity=0 --set "
-            f"seed={seeds[0]} --seeds {len(seeds)} --out {first.folder.parent / 'baseline'}, and name that folder, "
-            "too",
+            remedy=f"run: {_baseline_command(runs)}, and name that folder, too",
         )
     curve = Curve(
         penalty=first.config.penalty.name,
@@ -209,11 +222,26 @@ def _curve(
         penalised=tuple(runs),
         baseline=baseline or own,
     )
-    if curve.baseline_energy_pj == 0:
-        raise ConfigError(
-            str(curve.baseline[0].folder), "is a baseline that never fires, so it spends no energy"
-        )
+    for run in curve.baseline:
+        if run.estimated_energy_pj < _LEAST_PJ:
+            raise ConfigError(
+                str(run.folder),
+                "is a baseline that never fires, so no energy can be relative to its",
+                remedy=f"train it again, or leave out all runs with seed {run.config.seed}",
+            )
     return curve
+
+
+def _baseline_command(runs: Sequence[Run]) -> str:
+    """What trains the baseline of a curve."""
+    folder = runs[0].folder
+    seeds = sorted({run.config.seed for run in runs})
+    if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        asked = ["--set", f"seed={seeds[0]}", "--seeds", str(len(seeds))]
+    else:
+        asked = ["--sweep", f"seed={','.join(map(str, seeds))}"]
+    config, out = str(folder / "config.toml"), str(folder.parent / "baseline")
+    return shlex.join(["snndeploy", "train", config, "--set", "penalty.intensity=0", *asked, "--out", out])
 
 
 def _same_without_penalty(one: Run, other: Run) -> bool:
@@ -227,6 +255,14 @@ def _distinct(unpenalised: Sequence[Run]) -> tuple[Run, ...]:
         result = (run.config.seed, run.accuracy, run.estimated_energy_pj, run.dead_rate)
         found.setdefault(result, run)
     return tuple(sorted(found.values(), key=lambda run: run.config.seed))
+
+
+def _over_seeds(runs: Iterable[Run], value: Callable[[Run], float]) -> list[float]:
+    """A value for each seed, the mean if it was trained more than once."""
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        found.setdefault(run.config.seed, []).append(value(run))
+    return [statistics.fmean(values) for values in found.values()]
 
 
 def _label_keys(firsts: Sequence[Run]) -> list[str]:
@@ -247,5 +283,10 @@ def _shown(key: str, run: Run) -> str:
         value = value[part] if isinstance(value, Mapping) else None
     if key == "penalty.name":
         return str(value)
-    text = ("+".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+    text = "+".join(map(_text, value)) or "none" if isinstance(value, list) else _text(value)
     return f"{'p' if key == 'penalty.power' else key}={text}"
+
+
+def _text(value: Any) -> str:
+    """As in the names of folders."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,10 +8,13 @@ process would have taken on the whole batch.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +29,7 @@ from snndeploy.errors import ConfigError, TargetError
 from snndeploy.nn import Simulation, SpikingNetwork
 
 _RANKS = 2  # stream of random numbers, beside those of training and calibration
+_PATIENCE = timedelta(minutes=10)  # of a rank that waits for another one
 Number = TypeVar("Number", np.int64, np.float64)
 Stamped = TypeVar("Stamped")
 
@@ -39,6 +43,9 @@ class World:
     local_rank: Among those on this machine; the number of the GPU to use.
     rendezvous: Where they find each other, as torch.distributed names it; as torchrun says by default.
 
+    Raises:
+        ConfigError: There is no such rank.
+
     Example:
         >>> [World(rank=rank, size=4).share(64) for rank in range(2)]
         [slice(0, 16, None), slice(16, 32, None)]
@@ -49,12 +56,20 @@ class World:
     local_rank: int = 0
     rendezvous: str = "env://"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ConfigError(
+                f"rank {self.rank} of {self.size}",
+                "ranks count from 0 and lie below their number",
+                remedy="let torchrun set RANK and WORLD_SIZE",
+            )
+
     @classmethod
     def from_environment(cls) -> World:
         """As torchrun has set it up; alone if this process was not started by it or a like launcher.
 
         Raises:
-            ConfigError: A variable is no number.
+            ConfigError: A variable is no number, or RANK is not below WORLD_SIZE.
         """
         if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             return cls()
@@ -92,23 +107,20 @@ class World:
     def joined(self, device: torch.device) -> Iterator[None]:
         """Within it all ranks are connected; nobody enters before everybody has come.
 
+        Signals end a process that still waits for the others, as no handler in Python would be called then.
+        Nobody waits for another rank for more than ten minutes, neither to join nor later.
+
         If something fails, the connections stay open until the process ends, which is what tells the others:
         closed any earlier, they would report a lost connection while the reason is not yet printed.
 
         Raises:
-            TargetError: The connection to another rank was lost.
+            TargetError: The other ranks cannot be reached, or the connection to one was lost.
         """
         if self.size == 1:
             yield
             return
+        self._join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
-            with _no_output():
-                dist.init_process_group(
-                    "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-                    init_method=self.rendezvous,
-                    rank=self.rank,
-                    world_size=self.size,
-                )
             yield
             self.total(np.zeros(1, np.int64))  # nobody leaves while another may still be listening
         except RuntimeError as error:
@@ -119,11 +131,33 @@ class World:
             raise
         dist.destroy_process_group()
 
-    def parallel(self, network: SpikingNetwork) -> Callable[..., Simulation]:
+    def _join(self, backend: str) -> None:
+        try:
+            with _no_output(), _default_signals():
+                dist.init_process_group(
+                    backend,
+                    init_method=self.rendezvous,
+                    timeout=_PATIENCE,
+                    rank=self.rank,
+                    world_size=self.size,
+                )
+        except (RuntimeError, ValueError) as error:
+            raise TargetError(
+                f"rank {self.rank}",
+                f"could not join the other {self.size - 1}",
+                got=str(error).partition("\n")[0],
+                remedy="see that all are started, with the same MASTER_ADDR and MASTER_PORT",
+            ) from error
+
+    def parallel(self, network: SpikingNetwork, *, in_parts: bool = False) -> Callable[..., Simulation]:
         """`network.advance`, such that gradients become the mean over the ranks after the backward pass.
 
         Batch statistics are then those of the batches of all ranks, too. The ranks must have joined; all start
         from the weights of the first one.
+
+        Args:
+            network: To be trained.
+            in_parts: Whether a pass may leave parameters unused, the same on all ranks; these get no gradient.
         """
         if self.size == 1:
             return network.advance
@@ -131,7 +165,7 @@ class World:
         for parameter in network.parameters():
             hook = partial(_laid_out, parameter.stride())
             parameter.register_hook(hook)  # type: ignore[no-untyped-call]  # PyTorch's has no types
-        parallel = DistributedDataParallel(_Advance(network))
+        parallel = DistributedDataParallel(_Advance(network), find_unused_parameters=in_parts)
         # The last to let go of the group waits for its thread, which may wait for Python's lock. Of all owners
         # only a Python object, deleted after those before it, gives that lock away meanwhile.
         vars(parallel)["last_owner"] = network.group
@@ -191,8 +225,15 @@ def _laid_out(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
 @contextmanager
 def _no_output() -> Iterator[None]:
     """Keeps gloo's word that it is connected off the standard output, which is for results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed: nobody reads it
+        kept = None
+    if kept is None:
+        yield
+        return
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  (no path of ours)
         os.dup2(nowhere.fileno(), 1)
     try:
@@ -200,6 +241,22 @@ def _no_output() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """Lets signals that are handled in Python end the process at once."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}  # Python handles and lets handle them in the main thread alone
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _number(name: str) -> int:

@@ -19,7 +19,7 @@ from snndeploy.errors import ConfigError
 from snndeploy.ir import Network, as_steps
 from snndeploy.ir.fanout import psi
 from snndeploy.nn import QuantizedRelu, Triangle
-from snndeploy.nn.engine import simulate
+from snndeploy.nn.engine import Neurons, simulate
 from snndeploy.train.data import Samples, batches, network_input
 from snndeploy.train.distributed import World
 
@@ -65,6 +65,7 @@ def evaluate(
     *,
     activation: QuantizedRelu | None = None,
     device: torch.device | str = "cpu",
+    neurons: Neurons = "compiled",
     world: World = World(),  # noqa: B008  (frozen)
 ) -> Evaluation:
     """Runs a network, folded or not, on raw samples, in single precision.
@@ -74,6 +75,7 @@ def evaluate(
         samples: Raw, as they come from the data set.
         activation: Of the ANN; None for a spiking network.
         device: Where to run it.
+        neurons: What computes them.
         world: The ranks that share the work, and all get the result.
 
     Raises:
@@ -87,14 +89,14 @@ def evaluate(
     synapses = psi(network.graph)
     # Spikes are counted exactly, as whole numbers below 2**53.
     counts = {name: np.zeros(array.shape, np.float64) for name, array in synapses.items()}
-    neurons = sum(array.size for array in synapses.values())
-    size = max(1, min(_LARGEST_BATCH, _LARGEST_RECORD // max(neurons * network.steps, 1)))
+    width = sum(array.size for array in synapses.values())
+    size = max(1, min(_LARGEST_BATCH, _LARGEST_RECORD // max(width * network.steps, 1)))
     right = np.zeros(len(samples), np.bool_)
     for index, batch in enumerate(batches(samples, size)):
         if index % world.size != world.rank:
             continue
         x = as_steps(network, network_input(batch, network.input))
-        answers, spikes = _run(network, tensors, torch.tensor(x, device=device), activation)
+        answers, spikes = _run(network, tensors, torch.tensor(x, device=device), activation, neurons)
         right[index * size : index * size + len(batch)] = answers == batch.labels
         for name, fired in spikes.items():
             counts[name] += fired
@@ -107,7 +109,7 @@ def evaluate(
         accuracy=float(right.mean()),
         firing_rates=rates if activation is None else {},
         dead_neurons=dead,
-        dead_rate=sum(dead.values()) / max(neurons, 1),
+        dead_rate=sum(dead.values()) / max(width, 1),
         synops=sum(float((counts[name] * synapses[name]).sum()) for name in counts) / len(samples),
         group_accuracies={
             name: {int(value): float(right[values == value].mean()) for value in np.unique(values)}
@@ -118,7 +120,11 @@ def evaluate(
 
 
 def _run(
-    network: Network, tensors: Mapping[str, Tensor], x: Tensor, activation: QuantizedRelu | None
+    network: Network,
+    tensors: Mapping[str, Tensor],
+    x: Tensor,
+    activation: QuantizedRelu | None,
+    neurons: Neurons,
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
     """The answers (batch,) and how often each neuron of every Lif fired, over all samples and steps.
 
@@ -126,7 +132,13 @@ def _run(
     """
     with torch.no_grad():
         done = simulate(
-            network.graph, tensors, x, surrogate=Triangle(), activation=activation, record_spikes=True
+            network.graph,
+            tensors,
+            x,
+            surrogate=Triangle(),
+            activation=activation,
+            record_spikes=True,
+            neurons=neurons,
         )
         total = torch.zeros_like(done.logits[0])
         for logits in done.logits[network.steps - network.readout :]:  # in order, so exact where it can be

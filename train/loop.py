@@ -21,7 +21,8 @@ from snndeploy.train.distributed import World
 from snndeploy.train.machine import Machine, prepared
 from snndeploy.train.metrics import BatchReport, EpochReport, recording
 from snndeploy.train.model import build_graph
-from snndeploy.train.snapshot import capture, graph_of, restore
+from snndeploy.train.parts import Parts
+from snndeploy.train.snapshot import capture, changes, graph_of, restore
 from snndeploy.train.start import starting_point
 from snndeploy.train.trainer import Trainer
 
@@ -35,20 +36,22 @@ def fit(
     report: Callable[[EpochReport], None] = _silent,
     *,
     on_start: Callable[[], None] = _silent,
+    on_change: Callable[[str], None] = _silent,
     on_batch: Callable[[BatchReport], None] = _silent,
     resume: bool = False,
     data: Dataset | None = None,
     world: World = World(),  # noqa: B008  (frozen)
+    parts: Parts | None = None,
 ) -> Network:
     """Trains a network and keeps its last epoch. The test samples are not looked at.
 
     Leaves the resolved configuration (config.toml), metrics.jsonl and the last checkpoint in the run folder.
     A run that was stopped, even killed, and is resumed ends with the same bits as one that was not, given the
-    same versions, the same number of threads and of ranks, and a CPU; on a GPU `config.deterministic` is
-    needed, too.
+    same versions, the same number of threads and of ranks, and a CPU of the same kind with or without compiled
+    neurons as before; on a GPU `config.deterministic` is needed, too.
 
     Every rank of a world calls this alike and gets the same network. The first one alone writes files and calls
-    `report`, `on_start` and `on_batch`.
+    `report`, `on_start`, `on_change` and `on_batch`.
 
     Args:
         config: Everything that decides the run.
@@ -56,11 +59,15 @@ def fit(
         report: Called after every epoch, once its checkpoint is written.
         on_start: Called when a run starts afresh, once everything asked for is accepted and before anything is
             written.
+        on_change: Called when a run goes on under other conditions than before, such as versions, that may
+            change the last bits; with words for them.
         on_batch: Called after every batch.
         resume: Go on from the last checkpoint in the run folder, if there is one; metrics recorded after it
             are dropped. If all is done, the trained network is only read.
         data: What to train on; loaded as the configuration says unless given.
         world: The ranks that train this network together, and which of them this process is.
+        parts: Of a larger graph than that of the configuration, which is itself one: every step trains one of
+            them, and the checkpoint has the parameters of all.
 
     Returns:
         The trained network, BatchNorm still in it unless the run started from a folded network, its
@@ -76,12 +83,14 @@ def fit(
     last = _last(config, path) if resume else None
     source = load(config.data) if data is None else data
     if not world.is_first:
-        report = on_start = on_batch = _silent
+        report = on_start = on_change = on_batch = _silent
     with prepared(config, world) as machine, world.joined(machine.device):
         _require_shared(last, path, world)
-        trainer = _trainer(config, source, machine, last, path, world)
+        trainer = _trainer(config, source, machine, last, path, world, parts)
         if last is None:
             on_start()
+        elif not trainer.done and (changed := changes(trainer, last)):
+            on_change(changed)
         if world.is_first:
             _open(config, run_folder, fresh=last is None)
         with _recording(config, run_folder, trainer) as record:
@@ -110,7 +119,7 @@ def _last(config: Config, path: Path) -> Checkpoint | None:
 
 def _require_shared(last: Checkpoint | None, path: Path, world: World) -> None:
     """Checks that all ranks have read the same checkpoint."""
-    found = world.gathered(None if last is None else last.state.get("forward_passes"))
+    found = world.gathered(None if last is None else last.sha256)
     if any(other != found[0] for other in found):
         raise ConfigError(
             str(path),
@@ -120,13 +129,19 @@ def _require_shared(last: Checkpoint | None, path: Path, world: World) -> None:
 
 
 def _trainer(
-    config: Config, data: Dataset, machine: Machine, last: Checkpoint | None, path: Path, world: World
+    config: Config,
+    data: Dataset,
+    machine: Machine,
+    last: Checkpoint | None,
+    path: Path,
+    world: World,
+    parts: Parts | None,
 ) -> Trainer:
     if last is None:
         built = build_graph(config.network, data.shape, len(data.classes))
         graph, weights = starting_point(config.start, built, config.network.connections)
-        return Trainer(config, data, machine, graph, weights, world)
-    trainer = Trainer(config, data, machine, graph_of(last, path), world=world)
+        return Trainer(config, data, machine, graph, weights, world, parts)
+    trainer = Trainer(config, data, machine, graph_of(last, path), world=world, parts=parts)
     restore(trainer, last, path)
     return trainer
 

@@ -11,9 +11,11 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from snndeploy.errors import ConfigError
+from snndeploy.nn.engine import Neurons
+from snndeploy.nn.whole import compiler_problem
 from snndeploy.train.config import Config
 from snndeploy.train.distributed import World
-from snndeploy.train.memory import keep_freed_memory
+from snndeploy.train.memory import kept_memory
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,23 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 
+def neurons_of(config: Config) -> Neurons:
+    """What computes the neurons wherever a network as a whole is not compiled."""
+    return "plain" if config.compile == "nothing" else "compiled"
+
+
+def require_compiler(device: torch.device) -> None:
+    """Checks that a whole network can be compiled.
+
+    Raises:
+        ConfigError: PyTorch's compiler lacks what it needs.
+    """
+    if problem := compiler_problem(device):
+        raise ConfigError(
+            "compile", f"cannot be network: {problem}", remedy='install one, or set compile = "neurons"'
+        )
+
+
 @contextmanager
 def prepared(config: Config, world: World = World()) -> Iterator[Machine]:  # noqa: B008  (frozen)
     """Sets PyTorch up as a configuration says, and back again at the end.
@@ -92,11 +111,10 @@ def prepared(config: Config, world: World = World()) -> Iterator[Machine]:  # no
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     own_gpu = torch.cuda.device(machine.device) if machine.device.index is not None else nullcontext()
-    with own_gpu, torch.random.fork_rng(gpus):
+    memory = kept_memory() if machine.device.type == "cpu" else nullcontext()
+    with own_gpu, memory, torch.random.fork_rng(gpus):
         try:
             torch.set_num_threads(config.threads)
-            if machine.device.type == "cpu":
-                keep_freed_memory()
             if config.deterministic:
                 # cuBLAS reads it when it first computes, and without it may choose among several streams.
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,16 @@ BUNDLE = "lava"
 VERIFY, ENERGY = "verify.json", "energy.json"
 
 _FACTS = ("config", "files", "test_accuracy")  # of a finished run, among others
+_MOST_SPENT = 1e30  # operations or pJ for an inference: far beyond any, and ratios and deviations stay finite
+_LARGEST = {  # of what was measured
+    "test_accuracy": 1.0,
+    "exact_test_accuracy": 1.0,
+    "dead_rate": 1.0,
+    "synops": _MOST_SPENT,
+    "estimated_energy_pj": _MOST_SPENT,
+}
+_CONVERTED_FACTS = ("test_accuracy", "dead_rate", "estimated_energy_pj")  # of a converted network, always
+_REMEDY = "delete it and resume again, or replace the run with --overwrite"
 # test.json goes first: where it is, everything else is, too.
 _FILES = (TEST, TRAINED, FLOAT32, EXACT, QUANTIZE, STEP, SEQUENCE, VERIFY, ENERGY)
 
@@ -83,15 +95,79 @@ def read_test(path: Path) -> dict[str, Any] | None:
     Raises:
         FileFormatError: The file is damaged.
     """
-    remedy = "delete it and resume again, or replace the run with --overwrite"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise FileFormatError(str(path), "cannot be read", got=error, remedy=remedy) from None
+        raise FileFormatError(str(path), "cannot be read", got=error, remedy=_REMEDY) from None
     whole = isinstance(found, dict) and set(_FACTS) <= set(found)
     if not whole or not isinstance(found["config"], dict) or not isinstance(found["files"], list):
-        raise FileFormatError(str(path), "holds no result of a run", remedy=remedy)
+        raise FileFormatError(str(path), "holds no result of a run", remedy=_REMEDY)
     result: dict[str, Any] = found
+    _check_measured(path, result)
+    _check_groups(path, result.get("test_group_accuracies"))
+    if result.get("conversions"):
+        _check_conversions(path, result["conversions"])
+    else:
+        number(path, result, "test_accuracy")
     return result
+
+
+def number(path: Path, found: Mapping[str, Any], key: str) -> float:
+    """What was measured of a network, an accuracy for instance.
+
+    Args:
+        path: Of the result, for the message.
+        found: The result, or a part of it.
+        key: What to read.
+
+    Raises:
+        FileFormatError: It is no number or out of range.
+    """
+    value: Any = found.get(key)
+    most = _LARGEST[key]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= most):
+        rule = f"must hold {key}, a number in [0, {most:g}]"
+        raise FileFormatError(str(path), rule, got=repr(value), remedy=_REMEDY)
+    return float(value)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
+def _check_measured(path: Path, found: Mapping[str, Any]) -> None:
+    """Null stands for what does not exist, and an older version may not have measured everything."""
+    for key in _LARGEST:
+        if found.get(key) is not None:
+            number(path, found, key)
+
+
+def _check_groups(path: Path, groups: Any) -> None:
+    """Accuracies by the name of a group and the value it has, if there are groups."""
+    tables = [] if groups is None else list(groups.values()) if isinstance(groups, dict) else [None]
+    for table in tables:
+        if not isinstance(table, dict):
+            raise FileFormatError(str(path), "holds no accuracies of groups", got=table, remedy=_REMEDY)
+        for accuracy in table.values():
+            _check_measured(path, {"test_accuracy": accuracy})
+
+
+def _check_conversions(path: Path, conversions: Any) -> None:
+    """One result for each number of time steps."""
+    if not isinstance(conversions, list) or not all(isinstance(one, dict) for one in conversions):
+        raise FileFormatError(str(path), "holds no conversions", remedy=_REMEDY)
+    steps = [one.get("steps") for one in conversions]
+    if not all(type(one) is int and one >= 1 for one in steps) or len(set(steps)) < len(steps):
+        rule = "must hold conversions with different whole numbers of steps, each at least 1"
+        raise FileFormatError(str(path), rule, got=steps, remedy=_REMEDY)
+    for one in conversions:
+        _check_measured(path, one)
+        for key in _CONVERTED_FACTS:
+            number(path, one, key)

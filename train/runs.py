@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +12,7 @@ from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.train.checkpoint import as_json, differing
 from snndeploy.train.config import Config
 from snndeploy.train.metrics import METRICS_FILE
-from snndeploy.train.products import TEST, read_test
+from snndeploy.train.products import TEST, number, read_test
 
 ACCURACIES = {"float32": "test_accuracy", "exact": "exact_test_accuracy"}
 """Which key of a result holds the accuracy of each number format."""
@@ -21,7 +20,7 @@ CONVERSION = "conversion"
 """Stands among the keys of configurations for the time steps of a converted network."""
 
 _MACHINE = frozenset({"threads", "device", "deterministic"})  # where and how a run is done, not what it is
-_REMEDY = "delete it and resume again, or replace the run with --overwrite"
+_ASKED = "network.conversion_steps"  # what else an ANN was converted to does not change any of the networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def find(folders: Sequence[Path], accuracy: str = "float32") -> Found:
 
 def differing_keys(one: Run, other: Run) -> set[str]:
     """Keys of the configuration that make two runs two trainings, and `CONVERSION`."""
-    keys = set(differing(one.config, as_json(other.config))) - _MACHINE
+    keys = set(differing(one.config, as_json(other.config))) - _MACHINE - {_ASKED}
     return keys if one.conversion == other.conversion else keys | {CONVERSION}
 
 
@@ -113,9 +112,7 @@ def _read(folder: Path, accuracy: str) -> list[Run]:
     conversions = found.get("conversions")
     if not conversions:
         return [_run(folder, config, found, accuracy, None)]
-    if not isinstance(conversions, list) or not all(isinstance(one, dict) for one in conversions):
-        raise FileFormatError(str(path), "holds no conversions", remedy=_REMEDY)
-    return [_run(folder, config, one, accuracy, int(_number(path, one, "steps"))) for one in conversions]
+    return [_run(folder, config, one, accuracy, one["steps"]) for one in conversions]
 
 
 def _run(
@@ -132,20 +129,11 @@ def _run(
     return Run(
         folder=folder,
         config=config,
-        accuracy=_number(path, found, key, 1.0),
-        estimated_energy_pj=_number(path, found, "estimated_energy_pj"),
-        dead_rate=_number(path, found, "dead_rate", 1.0),
+        accuracy=number(path, found, key),
+        estimated_energy_pj=number(path, found, "estimated_energy_pj"),
+        dead_rate=number(path, found, "dead_rate"),
         conversion=conversion,
     )
-
-
-def _number(path: Path, found: Mapping[str, Any], key: str, most: float = math.inf) -> float:
-    value: Any = found.get(key)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and 0 <= value <= min(most, 1e300)):
-        rule = "a number in [0, 1]" if most == 1 else "a finite number, at least 0"
-        raise FileFormatError(str(path), f"must hold {key}, {rule}", got=repr(value), remedy=_REMEDY)
-    return float(value)
 
 
 def _require_distinct(runs: Iterable[Run]) -> None:
@@ -157,6 +145,7 @@ def _require_distinct(runs: Iterable[Run]) -> None:
             if not differing_keys(one, other):
                 raise ConfigError(
                     f"{one.folder} and {other.folder}",
-                    f"hold the same training, with seed {one.config.seed}",
+                    f"hold the same training, with seed {one.config.seed}"
+                    + ("" if one.conversion is None else f" and converted to T = {one.conversion}"),
                     remedy="name one of them only",
                 )

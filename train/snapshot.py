@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import snndeploy
 from snndeploy.errors import FileFormatError, SnnDeployError
 from snndeploy.ir import Graph
 from snndeploy.ir.document import graph_from_json, graph_to_json
+from snndeploy.nn.compiled import available
 from snndeploy.train.checkpoint import Arrays, Checkpoint, as_json
 from snndeploy.train.metrics import EpochReport, EpochSums
 from snndeploy.train.trainer import Trainer
@@ -41,7 +43,8 @@ def capture(trainer: Trainer) -> Checkpoint:
     for rank, (_, states) in enumerate(streams):
         arrays |= {_label(kind, rank): array for kind, array in states.items()}
     state = {
-        "graph": graph_to_json(trainer.network.graph),
+        "graph": graph_to_json(trainer.graph),
+        "parts": _parts(trainer),
         "batch": trainer.batch,
         "order": trainer.order_state,
         "generator": streams[0][0],
@@ -51,14 +54,43 @@ def capture(trainer: Trainer) -> Checkpoint:
         "sums": dataclasses.asdict(trainer.sums),
         "history": [dataclasses.asdict(report) for report in trainer.history],
         "device": str(trainer.machine.device),
-        "versions": {
-            "snndeploy": snndeploy.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": _versions(trainer),
     }
     return Checkpoint(config=as_json(trainer.config), state=state, arrays=arrays)
+
+
+def changes(trainer: Trainer, checkpoint: Checkpoint) -> str:
+    """What is another than when a checkpoint was made, and may change the last bits of what is to come.
+
+    Args:
+        trainer: That goes on from it.
+        checkpoint: What `capture` gave.
+
+    Returns:
+        Such as "torch 2.11.0 instead of 2.10.0"; empty if all is the same, or unknown.
+    """
+    now = {"device": str(trainer.machine.device), **_versions(trainer)}
+    before = {"device": checkpoint.state.get("device"), **checkpoint.state.get("versions", {})}
+    return ", ".join(
+        f"{name} {value} instead of {before[name]}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    )
+
+
+def _versions(trainer: Trainer) -> dict[str, str]:
+    """What the last bits depend on, besides the configuration and the device."""
+    network = trainer.network
+    compiled = network.neurons == "compiled" and network.activation is None and trainer.world.size == 1
+    weight = next(network.parameters())
+    return {
+        "snndeploy": snndeploy.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "neurons": "compiled" if compiled and available(weight) else "plain",
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
 
 
 def graph_of(checkpoint: Checkpoint, path: Path) -> Graph:
@@ -91,16 +123,37 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         FileFormatError: It does not hold what a checkpoint must.
     """
-    try:
+    with _refused(path):
         _restore(trainer, checkpoint.state, checkpoint.arrays)
+
+
+def restore_network(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+    """Takes over the weights and running statistics alone, which is enough to measure what was trained.
+
+    Arguments and errors as those of `restore`.
+    """
+    with _refused(path):
+        _restore_network(trainer, checkpoint.state, checkpoint.arrays)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(
             str(path), "holds no state of this training run", got=repr(error), remedy=_AGAIN
         ) from error
 
 
-def _restore(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None:
+def _restore_network(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None:
+    if state.get("parts") != _parts(trainer):
+        raise ValueError("it was trained in other parts")
     trainer.network.load_weights(_under("network/", arrays))
+
+
+def _restore(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None:
+    _restore_network(trainer, state, arrays)
     slots: dict[str, dict[str, Tensor]] = {}
     for label, array in _under("optimizer/", arrays).items():
         key, _, name = label.partition("/")
@@ -116,6 +169,10 @@ def _restore(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None
     trainer.batch, trainer.order_state = int(state["batch"]), state["order"]
     trainer.sums = EpochSums(**state["sums"])
     trainer.history = [EpochReport(**report) for report in state["history"]]
+
+
+def _parts(trainer: Trainer) -> Mapping[str, Any] | None:
+    return None if trainer.parts is None else trainer.parts.document()
 
 
 def _stream(trainer: Trainer) -> tuple[Mapping[str, Any], dict[str, npt.NDArray[Any]]]:

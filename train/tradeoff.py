@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -49,7 +50,7 @@ class Association:
 class Score:
     """What one of several curves came to.
 
-    mean, std: Over the seeds; the deviation is that of a sample, None with one seed.
+    mean, std: Over the seeds; the deviation is that of a sample, None with fewer than two.
     """
 
     name: str
@@ -139,10 +140,18 @@ def association(points: Iterable[Point], above: float) -> Association:
     return Association(
         points=len(kept),
         spearman=None if "spearman" in reasons else float(spearmanr(ratios, accuracies).statistic),
-        mi_paper=None if "mi_paper" in reasons else float(mutual_info_score(*map(_labels, kept.T))),
+        mi_paper=None if "mi_paper" in reasons else _by_labels(ratios, accuracies),
         mi=None if "mi" in reasons else _mutual_information(ratios, accuracies),
         reasons=reasons,
     )
+
+
+def _by_labels(x: Values, y: Values) -> float:
+    """Mutual information of values that are taken for labels."""
+    with warnings.catch_warnings():
+        # It guesses that so many labels are measurements, which they are.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        return float(mutual_info_score(_labels(x), _labels(y)))
 
 
 def _labels(values: Values) -> npt.NDArray[np.int64]:
@@ -192,7 +201,7 @@ def verdict(claim: Sequence[Score]) -> str:
     if close:
         parts.append(f"within the spread: {', '.join(close)}")
     if any(within_spread(a, b) is None for a, b in pairs):
-        parts.append("the spread is unknown with one seed")
+        parts.append("the spread is unknown with fewer than two whole seeds")
     return "; ".join(parts)
 
 

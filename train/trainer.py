@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from snndeploy.errors import ConfigError
-from snndeploy.ir import Graph, Network
+from snndeploy.ir import Graph, Network, parameter_shapes
 from snndeploy.nn import SpikingNetwork, recalibrate
+from snndeploy.nn.engine import Plan
 from snndeploy.nn.surrogate import surrogate_of
 from snndeploy.nn.whole import WholeNetwork
 from snndeploy.train.checkpoint import Arrays
@@ -21,11 +23,12 @@ from snndeploy.train.config import Config
 from snndeploy.train.conversion import activation_of, require_images
 from snndeploy.train.data import Dataset, Samples, network_input
 from snndeploy.train.distributed import World
-from snndeploy.train.evaluation import evaluate
+from snndeploy.train.evaluation import Evaluation, evaluate
 from snndeploy.train.losses import loss_of
-from snndeploy.train.machine import Machine
+from snndeploy.train.machine import Machine, neurons_of, require_compiler
 from snndeploy.train.metrics import BatchReport, EpochReport, EpochSums
 from snndeploy.train.optimizers import optimizer_of
+from snndeploy.train.parts import Parts
 from snndeploy.train.penalty import Penalty
 from snndeploy.train.schedule import learning_rate
 
@@ -42,6 +45,7 @@ class Trainer:
         graph: What to train.
         weights: Where to start from, by name; what is missing is drawn from the seed.
         world: The ranks that train together, which have joined. All of them make the same calls.
+        parts: Of a larger graph, of which every step trains one; `graph` is then the part that is measured.
 
     Raises:
         ConfigError: The configuration does not fit the data.
@@ -55,9 +59,11 @@ class Trainer:
         graph: Graph,
         weights: Arrays | None = None,
         world: World = World(),  # noqa: B008  (frozen)
+        parts: Parts | None = None,
     ) -> None:
-        _check(config, data, world)
+        _check(config, data, world, parts)
         self.config, self.data, self.machine, self.world = config, data, machine, world
+        self.graph, self.parts = graph, parts
         surrogate = surrogate_of(
             config.network.surrogate,
             width=config.network.surrogate_width,
@@ -66,7 +72,7 @@ class Trainer:
         )
         activation = activation_of(config.network)
         self.network = SpikingNetwork(
-            graph,
+            graph if parts is None else parts.whole,
             surrogate=surrogate,
             activation=activation,
             seed=config.seed,
@@ -75,17 +81,14 @@ class Trainer:
         if weights:
             self.network.load_weights({**self.network.weights(), **weights})
         self.network.to(machine.device, machine.dtype).train()
-        if config.compile == "nothing":
-            self.network.neurons = "plain"
-        elif config.compile == "network":
+        self.network.neurons = neurons_of(config)
+        if config.compile == "network":
+            require_compiler(machine.device)
             self.network.whole = WholeNetwork(graph, self.network.plan, surrogate)
-        self._advance = world.parallel(self.network)
-        self.optimizer = optimizer_of(self.network, config.optimizer)
+        self._advance = world.parallel(self.network, in_parts=parts is not None)
         self.scaler = machine.scaler()
         self.penalty: Penalty | None = None
-        if config.penalty.intensity > 0:
-            penalty = Penalty.from_config(config.penalty, graph, config.network.steps)
-            self.penalty = penalty.to(machine.device)
+        self._restrict(graph)
         self.readout = config.network.readout or data.readout or config.network.steps
         self.batches = len(data.train) // config.optimizer.batch_size
         self.rng = np.random.default_rng(world.seed(config.seed))
@@ -94,6 +97,11 @@ class Trainer:
         self.batch = 0  # how many are done in this epoch
         self.order_state: Mapping[str, Any] | None = None  # of the generator before it shuffled this epoch
         self._clock = time.perf_counter()
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What changes the weights; made when it is first asked for, as the import takes seconds."""
+        return optimizer_of(self.network, self.config.optimizer)
 
     @property
     def done(self) -> bool:
@@ -130,14 +138,7 @@ class Trainer:
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._diverged()
-        recalibrate(self.network, self._calibration())
-        validation = evaluate(
-            self.trained(),
-            self.data.validation,
-            activation=self.network.activation,
-            device=self.machine.device,
-            world=self.world,
-        )
+        validation = self.measure(self.graph)
         self._lap()
         sums, count = self.sums, self.batches
         last = self._progress(self.batches - 1)
@@ -165,11 +166,32 @@ class Trainer:
         self.sums, self.batch, self.order_state = EpochSums(), 0, None
         return report
 
+    def measure(self, part: Graph) -> Evaluation:
+        """Recalibrates the running statistics of a part of the network, and evaluates it on the validation samples.
+
+        Args:
+            part: Is what `trained` gives from then on, until the next step.
+
+        Raises:
+            NetworkError: It is no part of the network.
+        """
+        self._restrict(part)
+        recalibrate(self.network, self._calibration())
+        return evaluate(
+            self.trained(),
+            self.data.validation,
+            activation=self.network.activation,
+            device=self.machine.device,
+            neurons=self.network.neurons,
+            world=self.world,
+        )
+
     def trained(self) -> Network:
         """The network as it is now, BatchNorm still in it."""
+        weights, part = self.network.weights(), self.network.part
         return Network(
-            graph=self.network.graph,
-            weights=self.network.weights(),
+            graph=part,
+            weights={name: weights[name] for name in parameter_shapes(part)},
             steps=self.config.network.steps,
             readout=self.readout,
             input=self.data.input,
@@ -190,6 +212,8 @@ class Trainer:
         config, progress = self.config, self._progress(self.batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config.optimizer, progress)
+        if self.parts is not None:
+            self._restrict(*self.parts.part(self.network.forward_passes))
         batch = self.data.present(raw, self.rng)
         labels = torch.from_numpy(batch.labels).to(self.machine.device)
         with self.machine.autocast():
@@ -216,6 +240,12 @@ class Trainer:
             raise self._diverged()
         self.sums.add(loss=value, right=int(totals[1]), gradient_norm=norm.item(), penalty=penalty)
         return value
+
+    def _restrict(self, part: Graph, plan: Plan | None = None) -> None:
+        self.network.restrict(part, plan)
+        if self.config.penalty.intensity > 0:
+            penalty = Penalty.from_config(self.config.penalty, part, self.config.network.steps)
+            self.penalty = penalty.to(self.machine.device)
 
     def _progress(self, batch: int) -> float:
         """Epochs done in the middle of a batch of this epoch, counted from 0."""
@@ -251,7 +281,7 @@ class Trainer:
         )
 
 
-def _check(config: Config, data: Dataset, world: World) -> None:
+def _check(config: Config, data: Dataset, world: World, parts: Parts | None) -> None:
     require_images(config.network, data)
     if config.optimizer.batch_size > len(data.train):
         raise ConfigError(
@@ -270,6 +300,12 @@ def _check(config: Config, data: Dataset, world: World) -> None:
             "compile",
             "a whole network can be compiled for one process and spiking neurons only",
             got=repr(config.compile),
+            remedy='set compile = "neurons"',
+        )
+    if config.compile == "network" and parts is not None:
+        raise ConfigError(
+            "compile",
+            "must not be network where each step trains another part of it",
             remedy='set compile = "neurons"',
         )
     if data.steps is not None and data.steps != config.network.steps:

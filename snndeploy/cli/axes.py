@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from snndeploy.train.config import Config
 
 _LONGEST_LABEL = 200  # characters; file systems allow 255 bytes
+_MOST_RUNS = 10_000
+_QUOTED = re.compile(
+    r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'[^']*'""", re.DOTALL
+)  # strings of TOML
 
 
 @dataclass(frozen=True)
@@ -62,15 +68,15 @@ def read_axes(options: Sequence[str], overrides: Sequence[str]) -> tuple[Axis, .
         Axis(key='penalty.power', settings=('penalty.power=1', 'penalty.power=2'))
         Axis(key='network.backward', settings=('network.backward=["4:2"]', 'network.backward=[]'))
     """
-    taken = {_key(setting): "--set" for setting in overrides}
+    taken = {_key(setting): "--set" for setting in overrides}  # by which option
     axes = []
     for option in options:
         key = _key(option)
         if "=" not in option or not all(key.split(".")):
             raise ConfigError(f"--sweep {option!r}", "must have the form section.key=value,value")
         if key in taken:
-            raise ConfigError(f"--sweep {key}", f"is given by another {taken[key]}, too")
-        taken[key] = "--sweep"
+            raise ConfigError(f"--sweep {key}", f"is given by {taken[key]}, too")
+        taken[key] = "another --sweep"
         values = _values(key, option.partition("=")[2])
         if not values:
             raise ConfigError(f"--sweep {key}", "must name at least one value")
@@ -88,13 +94,22 @@ def plan(resolve: Callable[[Sequence[str]], Config], axes: Sequence[Axis], seeds
             alone and no folder of its own.
 
     Raises:
-        ConfigError: A configuration is not valid, a swept key is no single value, or two runs are the same.
+        ConfigError: A configuration is not valid, a swept key is no single value, two runs are the same, or
+            there are more than 10 000.
     """
     from snndeploy.train.checkpoint import as_json
 
     keys, seeded = tuple(axis.key for axis in axes), seeds is not None
     if seeded and "seed" in keys:
         raise ConfigError("--sweep seed", "cannot be given with --seeds", remedy="leave one of them out")
+    count = math.prod([seeds or 1, *(len(axis.settings) for axis in axes)])
+    if count > _MOST_RUNS:
+        raise ConfigError(
+            "--sweep and --seeds",
+            f"may ask for at most {_MOST_RUNS} runs",
+            got=count,
+            remedy="do it in parts",
+        )
     runs: dict[str, Run] = {}
     for settings in product(*(axis.settings for axis in axes)):
         first = resolve(settings)
@@ -154,7 +169,15 @@ def _values(key: str, text: str) -> list[Any]:
 def _value(key: str, text: str) -> Any:
     from snndeploy.train.settings import override
 
-    return value_at(override({}, [f"{key}={text}"]), key)
+    found = value_at(override({}, [f"{key}={text}"]), key)
+    if found != text.strip() and "#" in _QUOTED.sub("", text):
+        raise ConfigError(
+            f"--sweep {key}",
+            "has a comment, which would be lost",
+            got=text,
+            remedy="leave it out, or put a value that holds # in quotes",
+        )
+    return found
 
 
 def _setting(key: str, value: Any) -> str:
@@ -170,7 +193,7 @@ def _written(key: str, value: Any) -> str:
         case int():
             return str(value)
         case float():
-            return repr(value).removesuffix(".0")
+            return repr(value + 0.0).removesuffix(".0")  # of two zeros the positive one, as they are equal
         case str():  # "~" stands in shortened labels only
             return quote(value, safe=":", errors="surrogateescape").replace("~", "%7E")
         case list():

@@ -83,12 +83,14 @@ def _converted(
     from snndeploy.train import products
     from snndeploy.train.conversion import best_conversion
     from snndeploy.train.evaluation import evaluate
+    from snndeploy.train.machine import neurons_of
 
+    neurons = neurons_of(config)
     factors = config.network.conversion_thresholds
-    network = best_conversion(ann, steps, factors, source.validation, device=device)
+    network = best_conversion(ann, steps, factors, source.validation, device=device, neurons=neurons)
     files = [products.converted(steps)]
     save(network, folder / files[0])
-    tested = evaluate(network, source.test, device=device)
+    tested = evaluate(network, source.test, device=device, neurons=neurons)
     facts: dict[str, Any] = {
         "steps": steps,
         "threshold": max(op.threshold for op in network.graph.ops.values() if isinstance(op, Lif)),
@@ -108,7 +110,8 @@ def _converted(
     else:
         files.append(products.converted(steps, exact=True))
         save(quantized.network, folder / files[1])
-        facts["exact_test_accuracy"] = evaluate(quantized.network, source.test, device=device).accuracy
+        exact = evaluate(quantized.network, source.test, device=device, neurons=neurons)
+        facts["exact_test_accuracy"] = exact.accuracy
         facts["quantization"] = quantization_facts(quantized)
     return {**facts, "files": files}
 

@@ -18,7 +18,7 @@ from snndeploy.cli.options import json_option
 )
 @json_option
 def doctor(make_lava_env: bool, as_json: bool) -> None:
-    """Report Python, PyTorch, CUDA, ONNX Runtime's providers and the Lava interpreter."""
+    """Report Python, PyTorch, CUDA, compiled neurons, ONNX Runtime's providers and the Lava interpreter."""
     from snndeploy.cli.output import emit_json, say, table
 
     if make_lava_env:
@@ -51,9 +51,10 @@ def _torch() -> dict[str, Any]:
     except ImportError as error:
         return {"torch": None, "torch_problem": str(error)}
     from snndeploy.nn.compiled import build
+    from snndeploy.nn.whole import compiler_problem
 
     available = torch.cuda.is_available()
-    compiled = build()
+    compiled, problem = build(), compiler_problem(torch.device("cpu"))
     return {
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
@@ -63,6 +64,8 @@ def _torch() -> dict[str, Any]:
         else [],
         "compiled_neurons": compiled.library is not None,
         **({"compiled_neurons_problem": compiled.problem} if compiled.problem else {}),
+        "compiled_network": not problem,
+        **({"compiled_network_problem": problem} if problem else {}),
     }
 
 
@@ -100,4 +103,6 @@ def _lava() -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)

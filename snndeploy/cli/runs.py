@@ -132,12 +132,19 @@ def fit_into(
             folder,
             on_epoch,
             on_start=start_afresh,
+            on_change=_tell_change,
             on_batch=on_batch,
             resume=resume,
             data=source,
             world=world or World(),
         )
     return trained, source
+
+
+def _tell_change(changed: str) -> None:
+    from snndeploy.cli.output import say
+
+    say(f"resumed with {changed}; the result may differ in the last bits")
 
 
 def _reporters(report: Report) -> tuple[Callable[[BatchReport], None], Callable[[EpochReport], None]]:

@@ -46,11 +46,17 @@ def _summarised(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: summary([run.get(key) for run in runs]) for key in _SUMMARISED}
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: "1 run", "2 runs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def as_text(facts: Mapping[str, Any]) -> str:
     """A sweep as a table: a row for each combination or, where there is one, for each run."""
     if facts.get("missing"):
+        missing = len(facts["missing"])
         lines = [
-            f"{len(facts['missing'])} of {facts['asked']} runs are not finished",
+            f"{missing} of {counted(facts['asked'], 'run')} {'is' if missing == 1 else 'are'} not finished",
             "once no process is at work on them, the same command with --resume goes on and ends with the summary",
         ]
     elif "combinations" in facts:
@@ -58,7 +64,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     else:
         lines = _seeds(facts)
     if "summary" in facts or "combinations" in facts:
-        lines.append(f"wrote {SUMMARY}, which covers {len(facts['runs'])} runs, to {facts['run']}")
+        lines.append(f"wrote {SUMMARY}, which covers {counted(len(facts['runs']), 'run')}, to {facts['run']}")
     return "\n".join(lines)
 
 
@@ -102,7 +108,7 @@ def _seeds(facts: Mapping[str, Any]) -> list[str]:
     found = facts["summary"]
     lines.append("")
     for key, form in (("test_accuracy", "float32"), ("exact_test_accuracy", "exact")):
-        lines.append(f"test accuracy {_percent(found[key])} ({form}, {found[key]['count']} seeds)")
+        lines.append(f"test accuracy {_percent(found[key])} ({form}, {counted(found[key]['count'], 'seed')})")
     lines += [
         f"converted to T = {one['steps']}: test accuracy {_percent(one['test_accuracy'])}"
         for one in found.get("conversions", [])

@@ -19,7 +19,7 @@ import click
 
 from snndeploy.cli.axes import Run, Sweep, label_of, run_name, value_at
 from snndeploy.cli.runs import read_finished, train_or_read
-from snndeploy.cli.summary import SUMMARY, as_text, summaries
+from snndeploy.cli.summary import SUMMARY, as_text, counted, summaries
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir.files import write_text
 
@@ -108,8 +108,8 @@ def _failures(facts: Mapping[str, Any]) -> ConfigError:
     more = "" if len(failed) <= _MOST_SHOWN else f"\n  and {len(failed) - _MOST_SHOWN} more"
     return ConfigError(
         facts["run"],
-        f"{len(failed)} runs failed; the same command with --resume keeps what is done and tries these again:"
-        f"{''.join(lines)}{more}",
+        f"{counted(len(failed), 'run')} failed; the same command with --resume keeps what is done and tries these "
+        f"again:{''.join(lines)}{more}",
     )
 
 
@@ -203,7 +203,7 @@ def _summarised(
     """What a sweep came to, written to summary.json; with no run finished there is nothing to write."""
     from snndeploy.train.checkpoint import as_json
 
-    configs = {run.name: as_json(run.config) for run in sweep.runs}
+    configs: dict[str, Mapping[str, Any]] = {run.name: as_json(run.config) for run in sweep.runs}
     runs = dict(runs)
     for name, facts in _others(sweep, folder):
         configs[name] = facts.pop("config")
@@ -226,7 +226,8 @@ def _summarised(
 
 def _others(sweep: Sweep, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Finished runs of earlier calls that differ from those asked for in the swept keys and the seed only."""
-    from snndeploy.train.checkpoint import differing
+    from snndeploy.train.checkpoint import as_json, differing
+    from snndeploy.train.config import Config
     from snndeploy.train.products import TEST, read_test
 
     asked = {run.name for run in sweep.runs}
@@ -236,14 +237,16 @@ def _others(sweep: Sweep, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         name = str(path.parent.relative_to(folder))
         if name in asked:
             continue
-        with suppress(FileFormatError, KeyError, TypeError):  # nobody asked for it, so it may be damaged
+        with suppress(FileFormatError, ConfigError):  # nobody asked for it, so it may be damaged
             found = read_test(path)
+            if found is None:
+                continue
+            config = as_json(Config.from_mapping(found["config"]))
             if (
-                found is not None
-                and set(differing(sweep.runs[0].config, found["config"])) <= free
-                and run_name(found["config"], sweep.keys, seeded=sweep.seeded) == name
+                set(differing(sweep.runs[0].config, config)) <= free
+                and run_name(config, sweep.keys, seeded=sweep.seeded) == name
             ):
-                yield name, found
+                yield name, {**found, "config": config}
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snndeploy.cli.options import json_option
+from snndeploy.cli.summary import counted
+from snndeploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from snndeploy.train.curves import Curve
@@ -95,6 +97,8 @@ def tradeoff(
     from snndeploy.train.curves import curves
     from snndeploy.train.runs import find
 
+    if out is not None:
+        _require_folder(out)
     found = find(folders, accuracy)
     drawn = curves(found.runs, () if baseline is None else find([baseline], accuracy).runs)
     facts = {
@@ -105,7 +109,7 @@ def tradeoff(
         **compare(drawn, above, drop),
     }
     if found.unfinished:
-        say(f"skipped {len(found.unfinished)} unfinished runs, the first {found.unfinished[0]}")
+        say(f"skipped {counted(len(found.unfinished), 'unfinished run')}, the first {found.unfinished[0]}")
     files = [] if out is None else _write(facts, drawn, out)
     if as_json:
         emit_json(facts)
@@ -113,6 +117,13 @@ def tradeoff(
         click.echo(as_text(facts))
         if files:
             click.echo(f"wrote {', '.join(path.name for path in files)} to {out}")
+
+
+def _require_folder(out: Path) -> None:
+    """Checks, before the work, that results can be written there."""
+    taken = next((place for place in (out, *out.parents) if place.exists() or place.is_symlink()), None)
+    if taken is not None and not taken.is_dir():
+        raise ConfigError("--out", "must name a folder", got=f"{taken}, a file", remedy="name another")
 
 
 def _write(facts: Mapping[str, Any], curves: Sequence[Curve], folder: Path) -> list[Path]:
@@ -141,7 +152,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     from snndeploy.cli.output import table
 
     curves = facts["curves"]
-    count = f"{facts['runs']} runs in {len(curves)} curve{'s' * (len(curves) > 1)}"
+    count = f"{counted(facts['runs'], 'run')} in {counted(len(curves), 'curve')}"
     scores = ["curve", "P", "AUC(P)", "over seeds", "n", "Spearman", "MI", "MI, by labels"]
     drops = [f"{-row['drop']:+g}" if row["drop"] else "equal" for row in curves[0]["equal_accuracy"]]
     return "\n".join(
@@ -178,12 +189,13 @@ def _score_row(label: str, row: Mapping[str, Any]) -> list[object]:
 def _reasons(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why numbers are missing, each reason once."""
     names = {"spearman": "Spearman", "mi": "MI", "mi_paper": "MI, by labels"}
-    return [
+    reasons = [
         f"{curve['label']}: no {names[name]}: {reason}"
         for curve in curves
         for row in curve["scores"]
         for name, reason in row["reasons"].items()
     ]
+    return list(dict.fromkeys(reasons))
 
 
 def _equal_row(curve: Mapping[str, Any]) -> list[object]:
@@ -201,9 +213,13 @@ def _mean_row(label: str, mean: Mapping[str, Any]) -> list[object]:
 
 
 def _order_line(order: Mapping[str, Any]) -> str:
-    found = " > ".join(f"{score['name']} {_spread(score)}" for score in order["order"])
+    found, before = "", None
+    for score in order["order"]:
+        sign = "" if before is None else " = " if score["mean"] == before else " > "
+        found += f"{sign}{score['name']} {_spread(score)}"
+        before = score["mean"]
     setting = f", {order['setting']}" if order["setting"] else ""
-    return f"AUC({order['above']:g}){setting}: {found}: {order['verdict']}"
+    return ": ".join(part for part in (f"AUC({order['above']:g}){setting}", found, order["verdict"]) if part)
 
 
 def _spread(found: Mapping[str, Any]) -> str:

@@ -72,10 +72,10 @@ def save_trained(config: Config, folder: Path, trained: Network, source: Dataset
     from snndeploy.train import products
     from snndeploy.train.checkpoint import CHECKPOINT_FILE, as_json
     from snndeploy.train.evaluation import evaluate
-    from snndeploy.train.machine import device_of
+    from snndeploy.train.machine import device_of, neurons_of
     from snndeploy.train.metrics import METRICS_FILE
 
-    device = device_of(config.device)
+    device, neurons = device_of(config.device), neurons_of(config)
     save(trained, folder / products.TRAINED)
     float32 = fold(trained)
     save(float32, folder / products.FLOAT32)
@@ -95,8 +95,8 @@ def save_trained(config: Config, folder: Path, trained: Network, source: Dataset
         exact=exact,
         problem=problem,
         quantization=quantization,
-        test=evaluate(float32, source.test, device=device),
-        exact_test=None if exact is None else evaluate(exact, source.test, device=device),
+        test=evaluate(float32, source.test, device=device, neurons=neurons),
+        exact_test=None if exact is None else evaluate(exact, source.test, device=device, neurons=neurons),
         files=(*files, products.TEST),
     )
     # Written last: where it is, everything else is, too.

@@ -1,11 +1,12 @@
-"""A graph as text that people can look at."""
+"""A graph as text that people can look at, and as the plain data that a drawing needs."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from snndeploy.ir.graph import Graph
-from snndeploy.ir.ops import Input, Lif, Output
+from snndeploy.ir.ops import Input, Lif, Output, Shape
+from snndeploy.ir.populations import synapses
 
 
 def mermaid(graph: Graph) -> str:
@@ -43,3 +44,27 @@ def mermaid(graph: Graph) -> str:
         arrow = f'-. "delay {edge.delay}" .->' if edge.delay else "-->"
         lines.append(f"    {number[edge.source]} {arrow} {number[edge.target]}")
     return "\n".join(lines)
+
+
+def layers_of(graph: Graph) -> tuple[tuple[str, Shape], ...]:
+    """Name and shape of every port, numbered from the input."""
+    return tuple((name, graph.shapes[name]) for name in graph.ports)
+
+
+def forward_of(graph: Graph) -> tuple[tuple[int, int], ...]:
+    """(from, to) of every connection without delay between two ports, sorted.
+
+    Example:
+        >>> from snndeploy.backbones import resnet6
+        >>> from snndeploy.ir.drawing import forward_of
+        >>> forward_of(resnet6((1, 8, 8), 10))
+        ((0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4))
+    """
+    number = {name: port for port, name in enumerate(graph.ports)}
+    return tuple(
+        sorted(
+            (number[s.source], number[s.target])
+            for s in synapses(graph)
+            if not s.delay and s.source in number and s.target in number
+        )
+    )

@@ -6,7 +6,8 @@ an op in the order of `graph.incoming`, so they agree up to the rounding of batc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -51,12 +52,14 @@ class Simulation:
     potentials: (time, batch, *shape), u before the reset for every Lif, if recorded; carries no gradient.
         An ANN has none.
     statistics: Mean and variance of the batch for every BatchNorm, if it used them.
+    values: (time, batch, *shape), the outputs of the ops that were asked for.
     """
 
     logits: Tensor
     spikes: Mapping[str, Tensor]
     potentials: Mapping[str, Tensor]
     statistics: Mapping[str, Statistics]
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +69,24 @@ class Plan:
     components: What is computed for all steps at once, and what step by step, in order.
     quiet: Number of first time steps in which nothing can enter each op.
     deferrable: BatchNorms that a Lif may apply itself, as it alone reads them.
+    entering: Those of them that lie outside loops while the Lif is in one.
     """
 
     components: tuple[Component, ...]
     quiet: Mapping[str, int]
     deferrable: frozenset[str]
+    entering: frozenset[str]
 
     @classmethod
     def of(cls, graph: Graph) -> Plan:
         """That of a graph."""
         norms = (name for name, op in graph.ops.items() if isinstance(op, BatchNorm))
         alone = frozenset(name for name in norms if _drives_neurons_alone(graph, name))
-        return cls(tuple(components(graph)), quiet_steps(graph), alone)
+        parts = tuple(components(graph))
+        looping = {name for part in parts if part.is_loop for name in part.ops}
+        outside = alone - looping
+        entering = frozenset(name for name in outside if graph.outgoing[name][0].target in looping)
+        return cls(parts, quiet_steps(graph), alone, entering)
 
 
 def simulate(
@@ -94,6 +103,8 @@ def simulate(
     record_potentials: bool = False,
     neurons: Neurons = "compiled",
     plan: Plan | None = None,
+    given: Mapping[str, Tensor] | None = None,
+    keep: Collection[str] = (),
 ) -> Simulation:
     """Runs a graph over all time steps of x. Changes nothing it is given.
 
@@ -110,6 +121,9 @@ def simulate(
         record_potentials: Keep the membrane potentials.
         neurons: What computes them.
         plan: Of the graph, where it is at hand.
+        given: (time, batch, *shape), outputs of ops that are known already, with or without a history for
+            autograd. Neither they nor what only leads to them is computed; nothing of it is recorded.
+        keep: Ops whose outputs are wanted; one that is not computed is left out.
     """
     compiled = neurons == "compiled" and available(x)
     if activation is not None or not isinstance(batch_statistics, bool):
@@ -127,17 +141,24 @@ def simulate(
         record_potentials,
         compiled,
         traceable=neurons == "traceable",
+        values=dict(given or {}),
     )
-    readers = {name: len(graph.outgoing[name]) for name in graph.ops}
+    state.deferred -= state.values.keys() | set(keep)  # the values of these are their own
+    todo = _todo(graph, state.values)
+    readers = Counter(edge.source for name in todo for edge in graph.incoming[name])
     spikes: dict[str, Tensor] = {}
+    kept = {name: state.values[name] for name in keep if name in state.values}
     for component in (Component(graph.order, is_loop=True),) if stepped else plan.components:
-        recorded = {n for n in component.ops if record_spikes and isinstance(graph.ops[n], Lif)}
-        if component.is_loop:
-            state.loop(component.ops, keep=recorded)
-        else:
-            state.fold(component.ops[0])
+        names = tuple(name for name in component.ops if name in todo)
+        recorded = {n for n in names if record_spikes and isinstance(graph.ops[n], Lif)}
+        wanted = {n for n in names if n in keep}
+        if component.is_loop and names:
+            state.loop(names, keep=recorded | wanted)
+        elif names:
+            state.fold(names[0])
         spikes |= {name: state.values[name] for name in recorded}
-        for name in component.ops:
+        kept |= {name: state.values[name] for name in wanted}
+        for name in names:
             for edge in graph.incoming[name]:
                 readers[edge.source] -= 1
                 if readers[edge.source] == 0:  # frees memory that autograd does not hold on to
@@ -147,6 +168,7 @@ def simulate(
         spikes={name: spikes[name] for name in graph.ports if name in spikes},
         potentials={n: torch.cat(state.potentials[n]) for n in graph.ports if n in state.potentials},
         statistics={n: found for n, norm in state.norms.items() if (found := norm.statistics()) is not None},
+        values=kept,
     )
 
 
@@ -195,6 +217,8 @@ class _Pass:
         steps = len(self.x)
         static = all(_is_static(value) for value in arriving)
         if static and not isinstance(self.graph.ops[name], Lif):
+            if name in self.plan.entering:  # or its Lif would normalise the same value at every step
+                self.deferred -= {name}
             value = self.compute(name, [value[:1] for value in arriving], first=0)
             self.values[name] = value.expand(steps, *value.shape[1:])
         else:
@@ -216,7 +240,7 @@ class _Pass:
                 ]
                 history[name].append(self.compute(name, arriving or [x], first=t))
         read = {e.source for e in self.graph.edges if e.target not in names} | {self.graph.output}
-        self.values |= {name: torch.cat(history[name]) for name in names if name in read | keep}
+        self.values |= {name: _joined(history[name]) for name in names if name in read | keep}
 
     def compute(self, name: str, arriving: list[Tensor], first: int) -> Tensor:
         """Output (time, batch, *shape) of one op for what its edges bring, from step `first` on."""
@@ -277,11 +301,26 @@ class _Pass:
         return self.x.new_zeros(steps, self.x.shape[1], *self.graph.shapes[source])
 
 
+def _todo(graph: Graph, given: Collection[str]) -> set[str]:
+    """The ops that must be computed: those that lead to the output on a path around what is given."""
+    found, waiting = {graph.output}, [graph.output]
+    while waiting:
+        fresh = {edge.source for edge in graph.incoming[waiting.pop()]} - found - set(given)
+        found |= fresh
+        waiting.extend(fresh)
+    return found
+
+
 def _sum(arriving: list[Tensor]) -> Tensor:
     total = arriving[0]
     for value in arriving[1:]:
         total = total + value
     return total
+
+
+def _joined(steps: list[Tensor]) -> Tensor:
+    """Values (1, batch, *shape) as one, with channels innermost in memory, as convolutions want them."""
+    return torch.cat([value.movedim(2, -1) for value in steps]).movedim(-1, 2)
 
 
 def _is_static(value: Tensor) -> bool:

@@ -69,12 +69,12 @@ class _Neurons(torch.autograd.Function):
         ctx: Any, x: Tensor, rest: Tensor, tau: float, threshold: float, surrogate: Surrogate
     ) -> tuple[Tensor, Tensor, Tensor]:
         spikes, potentials = torch.empty_like(x), torch.empty_like(x)
-        v = rest
+        v, nothing = rest, rest.new_zeros(())
         for current, u, s in zip(x, potentials, spikes, strict=True):
             # Two roundings, as in the interpreter: a fused multiply-add would round once.
             torch.mul(v, tau, out=u).add_(current)
             torch.gt(u, threshold, out=s)
-            v = torch.addcmul(u, u, s, value=-1)  # u * (1 - s), exactly: s is 0 or 1
+            v = torch.where(u > threshold, nothing, u)  # u * (1 - s), of infinite u, too
         ctx.tau, ctx.threshold, ctx.surrogate = tau, threshold, surrogate
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(potentials)

@@ -52,7 +52,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.graph = graph
         self.surrogate, self.activation = surrogate, activation
-        self.plan = Plan.of(graph)
+        self.part, self.plan = graph, Plan.of(graph)  # what a pass computes
         self.neurons: Neurons = "compiled"
         self.whole: WholeNetwork | None = None  # does the training passes if there is one
         self.mask_seed = seed if mask_seed is None else mask_seed
@@ -64,6 +64,20 @@ class SpikingNetwork(nn.Module):
                 self.register_buffer(_held_as(name), tensor)
             else:
                 self.register_parameter(_held_as(name), nn.Parameter(tensor))
+
+    def restrict(self, part: Graph, plan: Plan | None = None) -> None:
+        """From now on passes compute a part of the graph; nothing else has a gradient or new statistics.
+
+        Args:
+            part: With the same input, and parameters that are among those of the graph.
+            plan: Of the part, where it is at hand.
+
+        Raises:
+            NetworkError: It has a parameter that the graph has not.
+        """
+        if differing := sorted(parameter_shapes(part).items() - parameter_shapes(self.graph).items()):
+            raise NetworkError("part", "must have parameters of the graph only", got=differing[:5])
+        self.part, self.plan = part, Plan.of(part) if plan is None else plan
 
     def forward(self, x: Tensor, *, stepped: bool = False) -> Tensor:
         """Logits of each step, (time, batch, classes); arguments and errors as `advance`."""
@@ -115,7 +129,7 @@ class SpikingNetwork(nn.Module):
             NetworkError: The shape does not fit, or a delay is not below the number of steps.
         """
         return simulate(
-            self.graph,
+            self.part,
             self._tensors(x),
             x,
             surrogate=self.surrogate,
@@ -127,12 +141,12 @@ class SpikingNetwork(nn.Module):
 
     def _tensors(self, x: Tensor) -> dict[str, Tensor]:
         """Everything that a pass over x needs, once it is clear that x fits."""
-        shape = self.graph.shapes[self.graph.input]
+        shape = self.part.shapes[self.part.input]
         if x.ndim != len(shape) + 2 or x.shape[2:] != shape:
             expected = ", ".join(("time", "batch", *map(str, shape)))
             raise NetworkError("input", f"must have shape ({expected})", got=tuple(x.shape))
-        check_steps(self.graph, x.shape[0])
-        return {name: self.tensor(name) for name in parameter_shapes(self.graph)}
+        check_steps(self.part, x.shape[0])
+        return {name: self.tensor(name) for name in parameter_shapes(self.part)}
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or running statistic of a name `<op>.<parameter>`."""
@@ -172,11 +186,11 @@ class SpikingNetwork(nn.Module):
     def draw_masks(self, x: Tensor) -> dict[str, Tensor]:
         """Factors (batch, *shape) for each Dropout in the forward pass that is to come, for input like x."""
         masks = {}
-        for name, op in self.graph.ops.items():
+        for name, op in self.part.ops.items():
             if isinstance(op, Dropout):
                 source = np.random.SeedSequence([self.mask_seed, self.forward_passes, *name.encode()])
                 generator = torch.Generator(x.device).manual_seed(int(source.generate_state(1)[0]))
-                kept = torch.empty(x.shape[1], *self.graph.shapes[name], dtype=x.dtype, device=x.device)
+                kept = torch.empty(x.shape[1], *self.part.shapes[name], dtype=x.dtype, device=x.device)
                 kept.bernoulli_(1 - op.probability, generator=generator)
                 masks[name] = kept / (1 - op.probability)
         return masks

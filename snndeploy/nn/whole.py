@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,20 @@ from snndeploy.nn.surrogate import Surrogate
 Compiler = Callable[[torch.fx.GraphModule], Callable[..., Sequence[Tensor]]]
 
 
+def compiler_problem(device: torch.device) -> str:
+    """Why PyTorch's compiler can make nothing for a device, as it lacks a compiler itself; empty if it can."""
+    if device.type != "cpu":
+        return "" if find_spec("triton") else "there is no Triton"
+    from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415  (takes a second)
+    from torch._inductor.exc import InvalidCxxCompiler  # noqa: PLC0415
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "there is no C++ compiler (g++, or the one that CXX names)"
+    return ""
+
+
 class _Kind(NamedTuple):
     """Passes that are alike, and share a compiled function."""
 
@@ -28,6 +43,7 @@ class _Kind(NamedTuple):
     dtype: torch.dtype
     device: torch.device
     precision: torch.dtype | None
+    gradients: bool
     masks: tuple[str, ...]
     record_spikes: bool
 
@@ -62,7 +78,16 @@ class WholeNetwork:
         masks = masks or {}
         image = len(x) > 1 and x.stride(0) == 0
         low = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
-        kind = _Kind(tuple(x.shape), image, x.dtype, x.device, low, tuple(masks), record_spikes)
+        kind = _Kind(
+            tuple(x.shape),
+            image,
+            x.dtype,
+            x.device,
+            low,
+            torch.is_grad_enabled(),
+            tuple(masks),
+            record_spikes,
+        )
         given = [x[0] if image else x, *masks.values(), *(tensors[n] for n in parameter_shapes(self.graph))]
         began = time.perf_counter()
         fresh = kind not in self._made

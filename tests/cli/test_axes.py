@@ -26,8 +26,11 @@ from snndeploy.cli.axes import label_of, read_axes
         (["--sweep", "penalty.power="], ["penalty.power", "at least one value"]),
         (["--sweep", "penalty.name=syn,,total"], ["penalty.name", "empty value"]),
         (["--sweep", "penalty.power=1,3"], ["penalty.power", "must be 1 or 2"]),
-        (["--sweep", "penalty.intensity=1,2", "--sweep", " penalty . intensity=4"], ["another --sweep"]),
-        (["--sweep", "seed=1,2", "--set", "seed=1"], ["another --set"]),
+        (
+            ["--sweep", "penalty.intensity=1,2", "--sweep", " penalty . intensity=4"],
+            ["is given by another --sweep, too"],
+        ),
+        (["--sweep", "seed=1,2", "--set", "seed=1"], ["is given by --set, too"]),
         (["--sweep", "penalty.intensity=1,1.0"], ["penalty.intensity=1", "name each value once"]),
         (["--sweep", "penalty.power=1,2", "--sweep", "seed=1,1"], ["name each value once"]),
         (["--sweep", "start=a,b", "--from", "c"], ["start=c", "no other option"]),
@@ -42,6 +45,12 @@ from snndeploy.cli.axes import label_of, read_axes
         (["--sweep", f"penalty.power={'9' * 100_000},1"], ["penalty.power", "cannot be read"]),
         (["--sweep", f"penalty.power={'[' * 100_000}"], ["penalty.power", "cannot be read"]),
         (["--sweep", "network.backward=['4:2']"], ["network.backward", "list"]),
+        (["--sweep", "penalty.intensity=0.0,-0.0"], ["penalty.intensity=0", "name each value once"]),
+        (["--sweep", "penalty.intensity=1#2"], ["penalty.intensity", "comment", "1#2"]),
+        (["--sweep", "penalty.intensity=[1, 2] # both"], ["penalty.intensity", "comment"]),
+        (["--sweep", "penalty.power=1,2 # it's"], ["penalty.power", "comment"]),
+        (["--seeds", "300000"], ["at most 10000 runs", "300000"]),
+        (["--seeds", "101", "--sweep", "penalty.intensity=" + ",".join(map(str, range(100)))], ["got 10100"]),
         (["--workers", "2"], ["--workers", "--sweep or --seeds"]),
         (["--seeds", "2", "--workers", "0"], ["--workers"]),
     ],
@@ -70,6 +79,8 @@ def test_wrong_sweep(
         ('a=["4:2"],["5:2","3:1"]', ['a=["4:2"]', 'a=["5:2", "3:1"]']),
         (" a . b = 1 , x ", ["a.b=1", 'a.b="x"']),
         ("a='1','2'", ['a="1"', 'a="2"']),
+        ("a='x#y',\"#'\"", ['a="x#y"', 'a="#\'"']),
+        ("a=x#y,#z", ['a="x#y"', 'a="#z"']),
     ],
 )
 def test_values(option: str, settings: list[str]) -> None:
@@ -89,10 +100,11 @@ def test_labels() -> None:
 
 
 texts = st.text(max_size=80)
+numbers = st.one_of(st.just(-0.0), st.just(0.0), st.floats(0, allow_infinity=False))
 values = st.one_of(
     st.tuples(texts, texts),
     st.tuples(st.lists(st.text(min_size=1), max_size=3), st.lists(st.text(min_size=1), max_size=3)),
-    st.tuples(st.floats(0, allow_infinity=False), st.floats(0, allow_infinity=False)),
+    st.tuples(numbers, numbers),
     st.tuples(st.lists(st.integers(), max_size=3), st.lists(st.integers(), max_size=3)),
 )
 

@@ -19,7 +19,9 @@ from click.testing import CliRunner, Result
 from snndeploy.cli import main
 from snndeploy.cli.sweep import trainer
 from snndeploy.train import loop
+from snndeploy.train.checkpoint import as_json
 from snndeploy.train.config import Config
+from tests.train import results
 
 QUICK = """
 threads = 1
@@ -158,6 +160,73 @@ def test_more_values(
     assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("test_accuracy", "0.5"),
+        ("test_accuracy", None),
+        ("dead_rate", float("nan")),
+        ("firing_rates", {"lif": float("inf")}),
+        ("synops", [1]),
+        ("test_group_accuracies", {"delay": 3}),
+        ("test_group_accuracies", {"delay": {"0": "high"}}),
+        ("conversions", [{"test_accuracy": 0.5, "dead_rate": 0.5, "estimated_energy_pj": 1.0}]),
+    ],
+)
+def test_damaged_results(
+    run: Callable[..., Result], config: Path, tmp_path: Path, trained: list[str], key: str, value: object
+) -> None:
+    """One that is asked for is named before anything is trained; one that nobody asked for is left out."""
+    out = tmp_path / "run"
+    path = results.result(out / "penalty.power=2", 0.5, 10.0) / "test.json"
+    facts = json.loads(path.read_text())
+    facts["config"] = as_json(Config.from_file(config, ["penalty.power=2"]))
+    path.write_text(json.dumps(facts | {key: value}))
+    shown = run("train", config, "--out", out, "--sweep", "penalty.power=1,2", "--resume")
+    assert (shown.exit_code, trained) == (2, [])
+    assert f"{path}: " in shown.stderr
+    shown = run("train", config, "--out", out, "--sweep", "penalty.power=1")
+    assert shown.exit_code == 0, shown.output
+    assert list(json.loads((out / "summary.json").read_text())["runs"]) == ["penalty.power=1"]
+    path.write_text(json.dumps(facts))
+    again = run("train", config, "--out", out, "--sweep", "penalty.power=1", "--resume")
+    assert again.exit_code == 0, again.output
+    assert len(json.loads((out / "summary.json").read_text())["runs"]) == 2, "whole, it counts"
+
+
+def test_a_result_with_a_damaged_configuration(
+    run_json: Callable[..., Any], config: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """That nobody asked for: it is left out."""
+    out = tmp_path / "run"
+    for seed, written in ((0, 0), (1, "1")):
+        path = results.result(out / "penalty.power=2" / f"seed{seed}", 0.5, 10.0) / "test.json"
+        facts = json.loads(path.read_text())
+        facts["config"] = as_json(Config.from_file(config, ["penalty.power=2"])) | {"seed": written}
+        path.write_text(json.dumps(facts))
+    options = ("--sweep", "penalty.power=2", "--seeds", "1", "--resume")
+    assert run_json("train", config, "--out", out, *options)["seeds"] == [0]
+    assert trained == []
+
+
+def test_results_of_an_older_version(
+    run_json: Callable[..., Any], config: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """Whose configuration lacks a key that was added since: they are finished, asked for or not."""
+    out = tmp_path / "run"
+    for power in (1, 2):
+        path = results.result(out / f"penalty.power={power}", 0.5, 10.0) / "test.json"
+        facts = json.loads(path.read_text())
+        facts["config"] = as_json(Config.from_file(config, [f"penalty.power={power}"]))
+        del facts["config"]["penalty"]["psi"]
+        if power == 1:
+            del facts["config"]["penalty"]["power"]
+        path.write_text(json.dumps(facts))
+    found = run_json("train", config, "--out", out, "--sweep", "penalty.power=2", "--resume")
+    assert [row["settings"]["penalty.power"] for row in found["combinations"]] == [2, 1]
+    assert trained == []
+
+
 def test_a_failing_run(
     run: Callable[..., Result], run_json: Callable[..., Any], config: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +236,7 @@ def test_a_failing_run(
     for resume in ([], ["--resume"]):
         result = run(*options, *resume)
         assert result.exit_code == 2
-        assert "1 runs failed" in result.stderr
+        assert "1 run failed" in result.stderr
         assert "optimizer.lr=1e+30: " in result.stderr
         assert "diverged" in result.stderr
         assert [line.split()[:4] for line in result.stdout.splitlines()[1:3]] == [

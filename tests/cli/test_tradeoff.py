@@ -80,7 +80,7 @@ def test_unfinished_runs_are_skipped(run: Callable[..., Result], tmp_path: Path)
     (tmp_path / "syn,1" / "seed0" / "test.json").unlink()
     shown = run("tradeoff", tmp_path)
     assert shown.exit_code == 0, shown.output
-    assert f"skipped 1 unfinished runs, the first {tmp_path / 'syn,1' / 'seed0'}" in shown.stderr
+    assert f"skipped 1 unfinished run, the first {tmp_path / 'syn,1' / 'seed0'}" in shown.stderr
 
 
 def test_missing_numbers_have_reasons(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -92,6 +92,30 @@ def test_missing_numbers_have_reasons(run: Callable[..., Result], tmp_path: Path
     assert "never" in shown.stdout
     assert "+5" in shown.stdout
     assert "published" not in shown.stdout
+    lines = run("tradeoff", tmp_path, "--above", "85", "--above", "86").stdout.splitlines()
+    assert lines[0].startswith("2 runs in 1 curve; ")
+    result(tmp_path / "again", 0.8, 50.0, "penalty.intensity=2.0")
+    result(tmp_path / "more", 0.8, 50.0, "penalty.intensity=4.0")
+    lines = run("tradeoff", tmp_path, "--above", "50", "--above", "70").stdout.splitlines()
+    assert lines.count("syn p=1: no Spearman: all energy ratios are the same") == 1
+
+
+def test_equal_scores_are_no_order(run: Callable[..., Result], tmp_path: Path) -> None:
+    """What is not larger is not said to be; penalties without a common intensity have no order at all."""
+    result(tmp_path / "base", 0.9, 100.0)
+    for name in ("syn", "total", "balance"):
+        result(tmp_path / name, 0.8, 50.0, f"penalty.name={name}", "penalty.intensity=1.0")
+    assert "AUC(0): syn 42.50 = total 42.50 = balance 42.50: within" in shown_with(run, tmp_path)
+    (tmp_path / "syn" / "test.json").unlink()
+    result(tmp_path / "other", 0.8, 50.0, "penalty.intensity=2.0")
+    assert "\nAUC(0): not comparable: no intensity in common\n" in shown_with(run, tmp_path)
+
+
+def shown_with(run: Callable[..., Result], folder: Path) -> str:
+    """What is printed for P = 0."""
+    shown = run("tradeoff", folder, "--above", "0")
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
 
 
 def test_accuracy_of_the_exact_format(run_json: Callable[..., Any], tmp_path: Path) -> None:
@@ -118,6 +142,8 @@ def test_another_baseline(run_json: Callable[..., Any], tmp_path: Path) -> None:
         ((".", "--above", "100"), "Invalid value for '--above'"),
         ((".", "--above", "nan"), "must be a finite number"),
         ((".", "--out", ""), "must name a folder"),
+        ((".", "--out", "file"), "--out: must name a folder, got file, a file; name another"),
+        ((".", "--out", "file/in/it"), "--out: must name a folder, got file, a file"),
         ((".",), "no finished run there (0 unfinished)"),
     ],
 )
@@ -130,6 +156,7 @@ def test_mistakes(
 ) -> None:
     """Exit code 2 and what is wrong."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     shown = run("tradeoff", *arguments)
     assert shown.exit_code == 2
     assert message in shown.stderr

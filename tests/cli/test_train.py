@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from snndeploy.cli import runs
 from snndeploy.ir import Exact, Float32, certify, load
 from snndeploy.train.config import Config
 from snndeploy.train.products import clear
@@ -264,3 +265,28 @@ def test_a_result_without_its_files_is_no_result(run_json: Callable[..., Any], t
     again = run_json("train", config, "--out", out, "--resume", *settings())
     assert (out / "exact.snn.safetensors").is_file()
     assert again["test_accuracy"] == first["test_accuracy"]
+
+
+def test_nothing_compiled(
+    run_json: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then there are no compiled neurons in the test of the networks, either."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("snndeploy.nn.engine.fused", refuse)
+    config = tmp_path / "config.toml"
+    config.write_text('compile = "nothing"\n')
+    facts = run_json("train", config, "--out", tmp_path / "run", *settings())
+    assert facts["exact_test_accuracy"] is not None
+
+
+def test_other_conditions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a line beside the results."""
+    runs._tell_change("torch 2.0 instead of 1.0")
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "resumed with torch 2.0 instead of 1.0; the result may differ in the last bits\n",
+    )

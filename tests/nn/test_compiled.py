@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,21 +17,12 @@ from torch import Tensor
 
 from snndeploy.ir import Graph, Lif
 from snndeploy.nn import ScaledSigmoid, SpikingNetwork, Surrogate, Triangle
-from snndeploy.nn.compiled import SWITCH, Addend, Norm, available, build, calls, fused
-from snndeploy.nn.compiled.build import cache_folder
+from snndeploy.nn.compiled import SWITCH, Addend, Fused, Norm, available, build, calls, fused
+from snndeploy.nn.compiled.library import cache_folder
 from snndeploy.nn.lif import lif
 
 EPSILON = 1e-5
 needs_compiler = pytest.mark.skipif(build().library is None, reason=build().problem)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nothing here depends on how many threads an earlier test asked for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Case:
@@ -183,14 +176,102 @@ def test_networks_train_alike(graph: Graph, static: bool) -> None:
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
 
 
-def test_only_single_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_compiler
+def test_a_static_value_is_normalised_once(
+    topologies: Mapping[str, Callable[[], Graph]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not anew at each step by neurons in a loop that it enters; its statistics are recorded all the same."""
+    graph = topologies["overlapping"]()  # all neurons in loops, the norm of the first one outside
+    normed: list[bool] = []
+
+    def record(addends: list[Addend], *arguments: Any, **options: Any) -> Fused:
+        normed.extend(addend.norm is not None for addend in addends)
+        return fused(addends, *arguments, **options)
+
+    monkeypatch.setattr("snndeploy.nn.engine.fused", record)
+    network = SpikingNetwork(graph).train()
+    x = torch.randn(1, 4, *graph.shapes[graph.input], generator=torch.Generator().manual_seed(3))
+    done = network.simulate(x.expand(5, *x.shape[1:]), batch_statistics=True)
+    assert "a.norm" in done.statistics
+    image, normed[:] = sum(normed), []
+    network.simulate(x.repeat(5, *[1] * (x.ndim - 1)), batch_statistics=True)
+    assert sum(normed) == image + 5
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [1, 4, 33])
+@pytest.mark.parametrize("kind", ["first pixel is far off", "one active pixel", "large mean", "constant"])
+def test_moments_lose_nothing(kind: str, channels: int) -> None:
+    """Mean and variance are those of double precision, whatever the first pixel or the mean."""
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(2, 40, channels, 12, 12, generator=generator)
+    if kind == "first pixel is far off":
+        x[:, 0, :, 0, 0] = 1e4
+    elif kind == "one active pixel":
+        x = torch.zeros_like(x)
+        x[:, 0, :, 0, 0] = 0.3
+    elif kind == "large mean":
+        x += 1e4
+    else:
+        x = torch.full_like(x, 0.1)
+    rows = x.double().movedim(2, -1).reshape(2, -1, channels)
+    mean, variance = calls.moments(calls.channels_innermost(x))
+    torch.testing.assert_close(mean, rows.mean(1), rtol=5e-6, atol=1e-12)
+    torch.testing.assert_close(variance, rows.var(1, correction=0), rtol=1e-5, atol=1e-12)
+
+
+@needs_compiler
+def test_wide_rows_are_taken_in_parts() -> None:
+    """A row need not fit a block: three rows of 20 001 channels, normalised."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 20_001, generator=generator).requires_grad_()
+    weight, bias = torch.ones(20_001, requires_grad=True), torch.zeros(20_001, requires_grad=True)
+    means, variances = torch.zeros(20_001), torch.ones(20_001)
+    norm = Norm(weight, bias, means, variances, EPSILON, quiet=0)
+    found = fused([Addend(x, norm)], Lif(), Triangle(), steps=2)
+    plain = [F.batch_norm(step, None, None, weight, bias, training=True, eps=EPSILON) for step in x]
+    expected = lif(torch.stack(plain), Lif(), Triangle())
+    torch.testing.assert_close(found.potentials, expected.potentials, rtol=1e-4, atol=1e-5)
+    slope = torch.randn(2, 3, 20_001, generator=generator)
+    for a, b in zip(
+        torch.autograd.grad((expected.spikes * slope).sum(), [x, weight, bias]),
+        torch.autograd.grad((found.spikes * slope).sum(), [x, weight, bias]),
+        strict=True,
+    ):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
+def test_infinite_potentials_reset_alike() -> None:
+    """A neuron that diverged upwards fires and starts again from 0, compiled or not."""
+    x = torch.tensor([float("inf"), 0.0, 0.0]).view(3, 1, 1)
+    for done in (lif(x, Lif(), Triangle()), fused([Addend(x, None)], Lif(), Triangle(), steps=3)):
+        assert done.potentials.flatten().tolist() == [float("inf"), 0.0, 0.0]
+
+
+@needs_compiler
+def test_an_interrupt_waits_for_the_threads() -> None:
+    """Tensors must not be freed while another thread still writes to them."""
+    torch.set_num_threads(2)
+    finished = []
+
+    def run(part: int, first: int, last: int) -> None:
+        if part == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+        finished.append((first, last))
+
+    with pytest.raises(KeyboardInterrupt):
+        calls._share(run, [(0, 1), (1, 2)])
+    assert finished == [(1, 2)]
+
+
+def test_only_single_precision_on_a_cpu() -> None:
     """Double precision, and tensors without values, are left to PyTorch."""
     x = torch.zeros(2, 3, 4)
     assert available(x) == (build().library is not None)
     assert not available(x.double())
     assert not available(x[:, :0])
-    monkeypatch.setattr(calls, "_MOST_CHANNELS", 3)
-    assert not available(x)
 
 
 def _in_a_process(code: str, **environment: str) -> str:
@@ -219,7 +300,10 @@ def test_switched_off_or_without_compiler_says_why(tmp_path: Path) -> None:
     broken.chmod(0o755)
     found = _in_a_process(_REPORT, CC=str(broken), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert found == f"False|{broken}: it is broken"
-    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
+    assert list((tmp_path / "cache" / "snndeploy").iterdir()) == []
+    broken.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\nprintf 'caf\\351' >&2\nexit 3\n")
+    found = _in_a_process(_REPORT, CC=f"{broken} -m64", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert found.startswith(f"False|{broken} -m64: caf")
 
 
 @needs_compiler
@@ -231,6 +315,9 @@ def test_compiled_once_and_kept(tmp_path: Path) -> None:
     first = kept.stat().st_mtime_ns
     assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"
     assert kept.stat().st_mtime_ns == first
+    os.truncate(kept, 6000)  # loaded, it would kill the process
+    assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"
+    assert kept.stat().st_size > 6000
     kept.unlink()
     cache.chmod(0o777)
     assert _in_a_process(_REPORT, XDG_CACHE_HOME=str(tmp_path / "cache")) == "True|"

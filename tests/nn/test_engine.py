@@ -162,3 +162,39 @@ def test_wrong_input_is_refused(
     network = SpikingNetwork(topologies["upsampled"]())
     with pytest.raises(NetworkError, match=r"must have shape|never acts within 2 time steps"):
         network(torch.zeros(shape))
+
+
+def test_what_is_given_is_not_computed(topologies: Mapping[str, Callable[[], Graph]]) -> None:
+    """Outputs from another run take the place of ops: same results, gradients through both runs, no spikes."""
+    graph = topologies["upsampled"]()
+    network, (x, _) = double(graph), batch(graph)
+    whole = x.clone().requires_grad_()
+    expected = network.simulate(whole, batch_statistics=True, record_spikes=True, keep=("c.fc", "fc"))
+    assert set(expected.values) == {"c.fc", "fc"}
+    parts = x.clone().requires_grad_()
+    spikes = network.simulate(parts, batch_statistics=True, record_spikes=True).spikes
+    given = {"b.lif": spikes["b.lif"]}
+    with torch.no_grad():  # what only leads to the given op plays no part
+        network.tensor("a.conv.weight").fill_(torch.nan)
+    done = network.simulate(x, batch_statistics=True, record_spikes=True, given=given, keep=("c.fc", "b.lif"))
+    assert tuple(done.spikes) == ("c.lif",)
+    assert set(done.statistics) == {"c.norm"}
+    torch.testing.assert_close(done.logits, expected.logits, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(done.values["c.fc"], expected.values["c.fc"], rtol=1e-12, atol=1e-12)
+    assert torch.equal(done.values["b.lif"], given["b.lif"])
+
+
+def test_gradients_flow_through_what_is_given(graph: Graph) -> None:
+    """Given in place of any op, in a loop or not, an output with a history passes the same gradient on."""
+    network, (x, _) = double(graph), batch(graph)
+    names = [name for name in graph.order if name not in (graph.input, graph.output)]
+    for name in names:
+        leaf = x.clone().requires_grad_()
+        whole = network.simulate(leaf, batch_statistics=True, keep=(name,))
+        (expected,) = torch.autograd.grad(whole.logits.sum(), leaf, retain_graph=True)
+        done = network.simulate(x, batch_statistics=True, given={name: whole.values[name].detach()})
+        torch.testing.assert_close(done.logits, whole.logits, rtol=1e-9, atol=1e-9, msg=name)
+        if all(not component.is_loop for component in components(graph)):
+            around = network.simulate(leaf, batch_statistics=True, given=whole.values)
+            (found,) = torch.autograd.grad(around.logits.sum(), leaf)
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, msg=name)

@@ -58,7 +58,7 @@ def test_traced_is_untraced(graph: Graph, image: bool) -> None:
 
 
 def test_each_kind_of_pass_is_compiled_once(graph: Graph) -> None:
-    """Another batch size, or recorded spikes, make another function; evaluation uses none."""
+    """Another batch size, recorded spikes, or no gradients make another function; evaluation uses none."""
     compiled = []
 
     def count(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -75,8 +75,11 @@ def test_each_kind_of_pass_is_compiled_once(graph: Graph) -> None:
     network(x[:, :2])
     network.advance(x, record_spikes=True)
     assert len(compiled) == 3
+    with torch.no_grad():
+        network(x)
+    assert len(compiled) == 4
     network.eval()(x)
-    assert len(compiled) == 3
+    assert len(compiled) == 4
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of the compiler's own parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,9 @@ EVALUATED = 10  # samples at a time, so that each rank has several batches and n
 
 
 def rank(folder: Path, world: World, settings: tuple[str, ...], last: int | None) -> None:
-    """Takes some steps in double precision, or trains in `run`; leaves its arrays or its error in the folder.
+    """Takes some steps in double precision, or trains; leaves its arrays or its error in the folder.
+
+    It trains in `run`, or in a run folder of its own, `run0` and so on, if there is one.
 
     Args:
         folder: Shared by all ranks.
@@ -42,8 +45,10 @@ def rank(folder: Path, world: World, settings: tuple[str, ...], last: int | None
     """
     warnings.simplefilter("error")
     config = tiny(*settings)
+    own = folder / f"run{world.rank}"
+    run_folder = own if own.exists() else folder / "run"
     try:
-        found = steps(config, world) if last is None else train(config, folder / "run", world, last)
+        found = steps(config, world) if last is None else train(config, run_folder, world, last)
     except SnnDeployError as error:
         (folder / f"error{world.rank}").write_text(f"{type(error).__name__}: {error}")
     else:
@@ -80,3 +85,10 @@ def train(config: Config, run_folder: Path, world: World, last: int) -> dict[str
     with patch.object(evaluation, "_LARGEST_BATCH", EVALUATED):
         network = fit(config, run_folder, on_batch=on_batch, resume=True, data=noise(config), world=world)
     return dict(network.weights)
+
+
+def wait_for_ever(world: World) -> None:
+    """Joins others that do not come, as a program would that tidies up when it is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with world.joined(torch.device("cpu")):
+        pass

@@ -22,7 +22,7 @@ def result(folder: Path, accuracy: float, energy_pj: float, *settings: str, **fa
     """Writes the result of a run, and gives its folder."""
     found = {
         "test_accuracy": accuracy,
-        "exact_test_accuracy": accuracy - 0.125,
+        "exact_test_accuracy": max(accuracy - 0.125, 0.0),
         "exact_problem": None,
         "dead_rate": 0.25,
         "estimated_energy_pj": energy_pj,

@@ -78,7 +78,7 @@ def test_what_is_in_it(trained: Path) -> None:
     )
     assert state["generator"]["bit_generator"] == "PCG64"
     assert state["forward_passes"] == 12
-    assert set(state["versions"]) == {"snndeploy", "torch", "numpy", "python"}
+    assert set(state["versions"]) == {"snndeploy", "torch", "numpy", "python", "neurons", "processor"}
     assert state["device"] == "cpu"
 
 
@@ -164,6 +164,21 @@ def test_keys_that_may_differ() -> None:
     assert differing(config, {**earlier, "network": {**earlier["network"], "backward": []}}) == [
         "network.backward"
     ]
+
+
+def test_a_key_that_was_added_since() -> None:
+    """A run of before had its default; with another value it is another run."""
+    earlier = as_json(Config())
+    network = {key: value for key, value in earlier["network"].items() if key != "neuron"}
+    older = {**earlier, "network": network}
+    assert differing(Config(), older) == []
+    require_same(Config(), older, "a file")
+    ann = {**earlier["network"], "neuron": "qrelu", "steps": 1, "tau": 1.0, "backward": []}
+    assert "network.neuron" in differing(Config.from_mapping({"network": ann}), older)
+    with pytest.raises(ConfigError, match=r'network\.neuron: .* has network\.neuron = "lif", got "qrelu"'):
+        require_same(
+            Config.from_mapping({"network": ann}), {**older, "network": {**ann, "neuron": "lif"}}, "it"
+        )
 
 
 def test_sweep(path: Path) -> None:

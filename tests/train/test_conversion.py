@@ -303,6 +303,18 @@ def test_folders_are_cleared(tmp_path: Path) -> None:
         (["network.conversion_thresholds=[]"], r"network\.conversion_thresholds: must name at least one"),
         (["network.conversion_thresholds=[1, 0]"], r"network\.conversion_thresholds: .* each positive"),
         (["network.conversion_thresholds=[1e4]"], r"network\.conversion_thresholds: .* at most 1000"),
+        (
+            ["network.threshold=1e-3", "network.conversion_thresholds=[1, 1e-4]"],
+            r"network\.conversion_thresholds: times network\.threshold = 0\.001 must be .*, got \(1\.0, 0\.0001\)",
+        ),
+        (
+            ["network.threshold=1e5", "network.conversion_thresholds=[100]"],
+            r"network\.conversion_thresholds: times network\.threshold = 100000 must be",
+        ),
+        (
+            ["data.merge_validation=true", "network.conversion_thresholds=[1, 0.5]"],
+            r"network\.conversion_thresholds: must be one factor with data\.merge_validation",
+        ),
         (["network.conversion_thresholds=1"], r"network\.conversion_thresholds: must be a list of numbers"),
         (["network.conversion_thresholds=['1']"], r"network\.conversion_thresholds: must be a finite number"),
     ],
@@ -320,6 +332,7 @@ def test_round_trip() -> None:
     assert activation_of(config.network) == QuantizedRelu(4)
     assert activation_of(ann("network.quantizer=reciprocal").network) == QuantizedRelu(4, "reciprocal")
     assert activation_of(Config().network) is None
+    assert ann("data.merge_validation=true").data.merge_validation, "nothing is chosen among one factor"
 
 
 def test_a_spiking_network_is_asked_for(tmp_path: Path) -> None:

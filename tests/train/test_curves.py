@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def conversion(steps: int, accuracy: float, energy_pj: float) -> dict[str, Any]:
     return {"steps": steps, **facts}
 
 
+CONVERTED = conversion(5, 0.5, 1.0)
 ANN = ("network.neuron=qrelu", "network.steps=1", "network.tau=1.0", "network.backward=[]")
 
 
@@ -145,7 +147,14 @@ def test_a_baseline_trained_for_each_penalty_counts_once(tmp_path: Path) -> None
     result(tmp_path / "differs", 0.9, 1004.0, "seed=1", "penalty.name=balance")
     (curve,) = found(tmp_path)
     assert len(curve.baseline) == len(SEEDS) + 1
-    assert curve.baseline_energy_pj == pytest.approx(1001.0)
+    assert curve.baseline_energy_pj == pytest.approx((990 + (1000 + 1004) / 2 + 1010) / 3), "each seed once"
+    base = curve.mean(curve.baseline)
+    assert base.count == 4
+    assert base.energy_ratio.mean == pytest.approx(1.0)
+    assert base.energy_ratio.std == pytest.approx(
+        statistics.stdev([990, 1002, 1010]) / curve.baseline_energy_pj
+    )
+    assert curve.points_by_seed()[1][0] == pytest.approx((1000 / 1002, 0.9))
 
 
 def test_the_same_training_in_two_folders(tmp_path: Path) -> None:
@@ -170,6 +179,20 @@ def test_no_baseline(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+def test_a_command_for_seeds_apart(tmp_path: Path) -> None:
+    """It names each seed, and a shell takes it as it is."""
+    parent = tmp_path / "it's here"
+    for seed in (3, 7):
+        result(parent / f"run{seed}", 0.5, 10.0, f"seed={seed}", "penalty.intensity=1.0")
+    with pytest.raises(ConfigError) as caught:
+        found(tmp_path)
+    command = str(caught.value).split("run: ")[1].removesuffix(", and name that folder, too")
+    assert shlex.split(command) == [
+        *("snndeploy", "train", str(parent / "run3" / "config.toml"), "--set", "penalty.intensity=0"),
+        *("--sweep", "seed=3,7", "--out", str(parent / "baseline")),
+    ]
+
+
 def test_no_penalty(tmp_path: Path) -> None:
     """A baseline alone is no curve."""
     with pytest.raises(ConfigError, match="no penalty"):
@@ -182,6 +205,25 @@ def test_a_silent_baseline(tmp_path: Path) -> None:
     result(tmp_path / "run", 0.5, 10.0, "penalty.intensity=1.0")
     with pytest.raises(ConfigError, match="base: is a baseline that never fires"):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("energy_pj", [0.0, 1e-300])
+def test_a_silent_seed_of_a_baseline(tmp_path: Path, energy_pj: float) -> None:
+    """It is named rather than dropped."""
+    sweep(tmp_path, penalties=("syn",))
+    result(tmp_path / "dead", 0.1, energy_pj, "seed=9")
+    with pytest.raises(ConfigError, match=r"dead: is a baseline that never fires.* leave out .* seed 9"):
+        found(tmp_path)
+
+
+def test_the_most_energy_there_can_be(tmp_path: Path) -> None:
+    """Ratios and deviations stay finite."""
+    for seed, most in enumerate((1e30, 0.0)):
+        result(tmp_path / f"base{seed}", 0.5, 1e-12, f"seed={seed}")
+        result(tmp_path / f"run{seed}", 0.5, most, f"seed={seed}", "penalty.intensity=1.0")
+    facts = compare(found(tmp_path), (0.0,), (0.0,))
+    assert json.dumps(facts, allow_nan=False)
+    assert facts["curves"][0]["means"][1]["energy_ratio"]["std"] == pytest.approx(1e42 / 2**0.5)
 
 
 def test_nothing_found(tmp_path: Path) -> None:
@@ -202,11 +244,21 @@ def test_nothing_found(tmp_path: Path) -> None:
         ({"test_accuracy": None}, r"must hold test_accuracy, a number in \[0, 1\], got None"),
         ({"test_accuracy": 93.0}, r"must hold test_accuracy, a number in \[0, 1\], got 93"),
         ({"test_accuracy": True}, "must hold test_accuracy"),
-        ({"estimated_energy_pj": -1.0}, "must hold estimated_energy_pj, a finite number, at least 0, got -1"),
-        ({"estimated_energy_pj": float("inf")}, "must hold estimated_energy_pj"),
-        ({"dead_rate": float("nan")}, "must hold dead_rate"),
+        (
+            {"estimated_energy_pj": -1.0},
+            r"must hold estimated_energy_pj, a number in \[0, 1e\+30\], got -1",
+        ),
+        ({"estimated_energy_pj": 1.1e30}, "must hold estimated_energy_pj"),
+        ({"estimated_energy_pj": float("inf")}, "cannot be read, got Infinity is no finite number"),
+        ({"dead_rate": float("nan")}, "cannot be read, got NaN is no finite number"),
+        ({"dead_rate": None}, "must hold dead_rate"),
         ({"config": {"strange": 1}}, "holds no configuration of this version"),
         ({"conversions": 3}, "holds no conversions"),
+        ({"conversions": [{}]}, "must hold conversions with different whole numbers of steps"),
+        ({"conversions": [CONVERTED | {"steps": 1.5}]}, r"must hold conversions .*, got \[1\.5\]"),
+        ({"conversions": [CONVERTED | {"steps": 0}]}, "must hold conversions"),
+        ({"conversions": [CONVERTED, CONVERTED]}, r"must hold conversions with different .*, got \[5, 5\]"),
+        ({"conversions": [CONVERTED | {"dead_rate": "0.5"}]}, "must hold dead_rate"),
     ],
 )
 def test_damaged_results(tmp_path: Path, change: str | dict[str, Any], message: str) -> None:
@@ -241,6 +293,28 @@ def test_converted_networks(tmp_path: Path) -> None:
     assert five.points(five.runs)[1] == pytest.approx((0.9975, 0.7))
 
 
+def test_what_else_an_ann_is_converted_to(tmp_path: Path) -> None:
+    """It is no difference between networks for the same T, which may then be there twice."""
+    for folder, intensity, steps in (("a", 0.0, (1, 5)), ("b", 1.0, (5,))):
+        settings = (*ANN, f"penalty.intensity={intensity}", f"network.conversion_steps={list(steps)}")
+        made = [conversion(t, 0.8, 100.0) for t in steps]
+        result(tmp_path / folder, 0.0, 0.0, *settings, test_accuracy=None, conversions=made)
+    (curve,) = found(tmp_path)
+    assert curve.label == "converted T=5"
+    settings = (*ANN, "penalty.intensity=1.0", "network.conversion_steps=[5, 10]")
+    made = [conversion(t, 0.8, 100.0) for t in (5, 10)]
+    result(tmp_path / "c", 0.0, 0.0, *settings, test_accuracy=None, conversions=made)
+    with pytest.raises(ConfigError, match=r"b and .*c: hold .* with seed 0 and converted to T = 5; name one"):
+        found(tmp_path)
+
+
+def test_values_stand_in_labels_as_in_names_of_folders(tmp_path: Path) -> None:
+    """True is true."""
+    first = sweep(tmp_path / "a", penalties=("syn",))
+    second = sweep(tmp_path / "b", "penalty.normalised=true", penalties=("syn",))
+    assert labels(first, second) == ["penalty.normalised=false", "penalty.normalised=true"]
+
+
 def test_a_baseline_for_all(tmp_path: Path) -> None:
     """Converted networks relative to a spiking one: their own unpenalised runs are on the curve."""
     spiking = result(tmp_path / "snn", 0.9, 200.0)
@@ -259,6 +333,8 @@ def test_a_baseline_for_all(tmp_path: Path) -> None:
     other = result(tmp_path / "other", 0.9, 200.0, "optimizer.lr=0.5")
     with pytest.raises(ConfigError, match="are two baselines"):
         curves(find([tmp_path]).runs, find([spiking, other]).runs)
+    with pytest.raises(ConfigError, match=r"ann/0: holds a converted ANN, .* got T = 5; name a network"):
+        curves(find([tmp_path]).runs, find([tmp_path / "ann" / "0"]).runs)
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:
@@ -301,5 +377,30 @@ def test_order_with_one_seed(tmp_path: Path) -> None:
         if path.parent.name != "seed1":
             path.unlink()
     (order,) = compare(found(tmp_path), (50.0,), ())["orders"]
-    assert order["verdict"] == "as claimed; the spread is unknown with one seed"
+    assert order["verdict"] == "as claimed; the spread is unknown with fewer than two whole seeds"
     assert order["order"][0] == {"name": "syn", "mean": pytest.approx(0.7025), "std": None}
+
+
+def test_order_over_what_is_common(tmp_path: Path) -> None:
+    """A penalty with an intensity or a seed more is compared without it, and nothing is without one."""
+    (expected,) = compare(found(sweep(tmp_path / "a")), (50.0,), ())["orders"]
+    assert (expected["intensities"], expected["seeds"]) == (list(INTENSITIES), list(SEEDS))
+    for seed in SEEDS:
+        settings = (f"seed={seed}", "penalty.name=balance", "penalty.intensity=64.0")
+        result(tmp_path / "b" / f"{seed}", 0.9, 1.0, *settings)
+    result(tmp_path / "c", 0.9, 1.0, "seed=0", "penalty.name=total", "penalty.intensity=128.0")
+    three = found(tmp_path)
+    assert compare(three, (50.0,), ())["orders"] == [expected]
+    assert (
+        compare(three, (50.0,), ())["curves"][2]["scores"][0]["auc_over_seeds"]["mean"]
+        > expected["order"][0]["mean"]
+    )
+    for path in tmp_path.glob("a/total,*/seed1/test.json"):
+        path.unlink()
+    (order,) = compare(found(tmp_path), (50.0,), ())["orders"]
+    assert order["seeds"] == [0, 2]
+    for seed, intensity in ((0, 1), (2, 4)):
+        (tmp_path / f"a/total,{intensity}/seed{seed}/test.json").unlink()
+    (order,) = compare(found(tmp_path), (50.0,), ())["orders"]
+    assert (order["order"], order["seeds"]) == ([], [])
+    assert order["verdict"] == "not comparable: no seed with every common intensity in common"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import socket
+import sys
+import time
+from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
-from snndeploy.errors import ConfigError
-from snndeploy.train import checkpoint, evaluation
+from snndeploy.errors import ConfigError, TargetError
+from snndeploy.train import checkpoint, distributed, evaluation
 from snndeploy.train.checkpoint import CHECKPOINT_FILE
 from snndeploy.train.distributed import World
 from snndeploy.train.evaluation import evaluate
@@ -34,14 +40,19 @@ def processes() -> ForkServerContext:
     return context
 
 
+def meeting_point() -> str:
+    """An address of this machine that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+
 def together(
     processes: ForkServerContext, folder: Path, *settings: str, last: int | None = NEVER
 ) -> tuple[int | None, ...]:
     """Two ranks at work; how they ended. A rank that waits for ever is ended and shows."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    meeting = meeting_point()
     started = [
         processes.Process(target=ranks.rank, args=(folder, World(rank, 2, rank, meeting), settings, last))
         for rank in range(2)
@@ -122,6 +133,7 @@ def test_metrics_are_those_of_one_process(
     alone = tmp_path / "alone"
     train(config, alone)
     for key in ("loss", "penalty"):  # other augmentation, else the same
+        assert line[key] > 0
         assert line[key] == pytest.approx(metrics(alone)[-1][key], rel=0.1)
 
 
@@ -159,6 +171,64 @@ def test_resumed_by_another_number(tmp_path: Path, processes: ForkServerContext)
     train(config, tmp_path / "run", resume=True)
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == list(range(1, EPOCHS + 1))
     assert checkpoint.load(tmp_path / "run" / CHECKPOINT_FILE).state["other_generators"] == []
+
+
+def test_ranks_resume_the_same_file(tmp_path: Path, processes: ForkServerContext) -> None:
+    """A checkpoint that differs in a single weight from that of the other rank is refused, by both."""
+    stopped(tiny(), tmp_path / "run0", 3)
+    saved = checkpoint.load(tmp_path / "run0" / CHECKPOINT_FILE)
+    arrays = {**saved.arrays, "network/fc.weight": saved.arrays["network/fc.weight"] + np.float32(1)}
+    (tmp_path / "run1").mkdir()
+    checkpoint.save(replace(saved, arrays=arrays), tmp_path / "run1" / CHECKPOINT_FILE)
+    assert together(processes, tmp_path) == (0, 0)
+    for rank in range(2):
+        assert "must be the same file for all processes" in (tmp_path / f"error{rank}").read_text()
+
+
+def test_a_rank_that_waits_can_be_ended(tmp_path: Path, processes: ForkServerContext) -> None:
+    """Even the first one, whose handler in Python would not be called before the others come."""
+    meeting = tmp_path / "meeting"
+    process = processes.Process(target=ranks.wait_for_ever, args=(World(0, 2, 0, meeting.as_uri()),))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (meeting.exists() and meeting.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    process.join(20)
+    ended = process.exitcode
+    process.kill()  # does nothing to one that has ended
+    process.join(60)
+    assert ended == -signal.SIGTERM
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank whose others do not come says so after a while, and has its handlers of signals back."""
+    monkeypatch.setattr(distributed, "_PATIENCE", timedelta(seconds=1))
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with (
+        pytest.raises(TargetError, match=r"rank 0: could not join the other 1, got .*MASTER_ADDR"),
+        World(0, 2, 0, meeting_point()).joined(torch.device("cpu")),
+    ):
+        pytest.fail("joined nobody")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("stdout", ["none", "closed"])
+def test_no_standard_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stdout: str) -> None:
+    """A rank may join without one, as under a launcher that closes it."""
+    file = (tmp_path / "stdout").open("w")
+    file.close()
+    monkeypatch.setattr(sys, "stdout", None if stdout == "none" else file)
+    kept = os.dup(1)
+    os.close(1)
+    try:
+        with distributed._no_output():
+            pass
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(1)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +288,14 @@ def test_a_broken_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ConfigError, match=r"environment variable LOCAL_RANK: must be a whole number, got '-1'"
     ):
+        World.from_environment()
+
+
+@pytest.mark.parametrize(("rank", "size"), [("8", "8"), ("0", "0"), ("1", "1")])
+def test_a_rank_that_cannot_be(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    """It would wait for ranks that are not to come."""
+    _set(monkeypatch, {**TORCHRUN, "RANK": rank, "WORLD_SIZE": size})
+    with pytest.raises(ConfigError, match=f"rank {rank} of {size}: ranks count from 0.*RANK and WORLD_SIZE"):
         World.from_environment()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,17 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config as inductor
 
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Network, load, parameter_shapes, save
+from snndeploy.nn.compiled import build
 from snndeploy.nn.whole import WholeNetwork
+from snndeploy.train import checkpoint
+from snndeploy.train.checkpoint import CHECKPOINT_FILE
 from snndeploy.train.config import Config
 from snndeploy.train.data import load as load_data
 from snndeploy.train.evaluation import evaluate
 from snndeploy.train.loop import fit
 from snndeploy.train.metrics import BatchReport, EpochReport
 from snndeploy.train.settings import override
-from tests.train.runs import BATCHES, EPOCHS, metrics, noise, same_bits, tiny, train
+from tests.train.runs import BATCHES, EPOCHS, metrics, noise, same_bits, stopped, tiny, train
 
 SMALL: Mapping[str, Any] = {  # 8x8 pixels and two steps
     "threads": 1,
@@ -222,17 +227,59 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
         train(tiny(), tmp_path / "file")
 
 
+def _refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of the compiler's own parts
+def test_a_network_without_a_compiler(tmp_path: Path) -> None:
+    """That PyTorch's compiler finds no compiler is said before anything is written."""
+    with (
+        inductor.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(ConfigError, match=r'compile: .*no C\+\+ compiler.*; .*set compile = "neurons"'),
+    ):
+        train(tiny("compile=network"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resumed_under_other_conditions(tmp_path: Path) -> None:
+    """What is another than before and may change the last bits is told, once and only then."""
+    path, told = tmp_path / CHECKPOINT_FILE, list[str]()
+    stopped(tiny(), tmp_path, 2)
+    saved = checkpoint.load(path)
+    assert saved.state["versions"]["neurons"] == ("plain" if build().library is None else "compiled")
+    versions = {**saved.state["versions"], "torch": "1.0", "processor": "abacus"}
+    del versions["neurons"]  # as in an older checkpoint
+    checkpoint.save(replace(saved, state={**saved.state, "versions": versions}), path)
+    config = tiny()
+    for _ in range(2):
+        fit(config, tmp_path, on_change=told.append, resume=True, data=noise(config))
+    (line,) = told
+    assert re.fullmatch(
+        rf"torch {re.escape(torch.__version__)} instead of 1.0, processor .+ instead of abacus", line
+    )
+    stopped(tiny(), tmp_path / "same", 2)
+    fit(config, tmp_path / "same", on_change=told.append, resume=True, data=noise(config))
+    assert told == [line]
+
+
 @pytest.mark.parametrize("choice", ["nothing", "network"])
 def test_what_is_compiled_makes_no_difference(
     tmp_path: Path, choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first losses are those of a run with compiled neurons; a network's compile time is on record."""
+    """The first losses are those of a run with compiled neurons; a network's compile time is on record.
+
+    With nothing compiled there are no compiled neurons in recalibration and validation, either.
+    """
     traced = partial(WholeNetwork, compiler=lambda graph: graph)  # the compiler itself would take a minute
     monkeypatch.setattr("snndeploy.train.trainer.WholeNetwork", traced)
     losses: dict[str, list[float]] = {choice: [], "neurons": []}
     for name in losses:
         batches: list[BatchReport] = []
-        train(tiny(f"compile={name}", "optimizer.epochs=1"), tmp_path / name, on_batch=batches.append)
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "nothing":
+                patch.setattr("snndeploy.nn.engine.fused", _refuse)
+            train(tiny(f"compile={name}", "optimizer.epochs=1"), tmp_path / name, on_batch=batches.append)
         losses[name] = [batch.loss for batch in batches]
     assert losses[choice] == pytest.approx(losses["neurons"], rel=1e-3)
     seconds = {name: metrics(tmp_path / name)[0]["compile_seconds"] for name in losses}

@@ -7,16 +7,15 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snndeploy.ir import Lif
-from snndeploy.nn.compiled.build import build
+from snndeploy.nn.compiled.library import build
 
-_MOST_CHANNELS = 2**15  # a few rows of which fit on a thread's stack
 _LEAST_VALUES = 2**16  # that are worth a thread
 
 
@@ -53,8 +52,8 @@ def available(x: Tensor) -> bool:
 
     They want single precision, a CPU, and that a C compiler was found.
     """
-    fits = x.device.type == "cpu" and x.dtype == torch.float32 and x.ndim > 2 and x.shape[2] <= _MOST_CHANNELS
-    return fits and x.numel() > 0 and build().library is not None
+    fits = x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
+    return fits and build().library is not None
 
 
 def channels_innermost(x: Tensor) -> Tensor:
@@ -133,23 +132,33 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     size = Size.of(x, len(x), normed=True)
     parts = _parts(size)
-    sums = torch.zeros(2, len(parts), size.steps, size.channels, dtype=torch.float64)
+    found = torch.zeros(2, len(parts), size.steps, size.channels, dtype=torch.float64)
 
     def run(part: int, first: int, last: int) -> None:
-        _library().moments(_at(x), *size, first, last, _at(sums[0, part]), _at(sums[1, part]))
+        _library().moments(_at(x), *size, first, last, _at(found[0, part]), _at(found[1, part]))
 
     _share(run, parts)
-    first_moment, second_moment = sums.sum(1) / size.rows
-    pivot = x[:, 0].flatten(2)[:, :, 0] if x.ndim > 3 else x[:, 0]
-    return pivot + first_moment, (second_moment - first_moment.square()).clamp_(min=0)
+    means, squares = found
+    shares = torch.tensor([last - first for first, last in parts]).view(-1, 1, 1) / max(size.rows, 1)
+    mean = (means * shares).sum(0)
+    return mean, squares.sum(0) / max(size.rows, 1) + ((means - mean).square() * shares).sum(0)
 
 
-def combine(gradient: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """The sum gradient * a + x * b + c, with a, b and c (time, channels) and all else (time, batch, *shape)."""
+def combine(gradient: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The sum gradient * a + (x - mean) * b + c.
+
+    Args:
+        gradient: (time, batch, *shape).
+        x: The same, with its channels innermost in memory.
+        mean: (time, channels).
+        a: (time, channels).
+        b: (time, channels).
+        c: (time, channels).
+    """
     size = Size.of(x, len(x), normed=True)
     result = _empty(x.shape)
     gradient = channels_innermost(gradient)
-    pointers = [_at(gradient), _at(x), _at(a), _at(b), _at(c)]
+    pointers = [_at(gradient), _at(x), _at(mean), _at(a), _at(b), _at(c)]
 
     def run(_: int, first: int, last: int) -> None:
         _library().combine(*pointers, *size, first, last, _at(result))
@@ -211,8 +220,13 @@ def _share(run: Callable[[int, int, int], None], parts: Sequence[tuple[int, int]
     if len(parts) == 1:
         run(0, *parts[0])
         return
-    calls = [(number, *part) for number, part in enumerate(parts)]
-    list(_threads(len(parts)).map(lambda call: run(*call), calls))
+    threads = _threads(len(parts))
+    running = [threads.submit(run, number, *part) for number, part in enumerate(parts)]
+    try:
+        for one in running:
+            one.result()
+    finally:  # interrupted, too: the tensors must not be freed while a thread writes to them
+        wait(running)
 
 
 @functools.cache

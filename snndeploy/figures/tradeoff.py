@@ -1,30 +1,25 @@
-"""Figures, each drawn by one function from plain numbers into a PNG and an SVG file.
-
-No state of matplotlib is touched, and the same numbers give the same bytes with the same matplotlib.
-"""
+"""Accuracy against energy, as curves over the intensity of a penalty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+import statistics
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from snndeploy.ir.files import replacing
+from snndeploy.figures.style import COLOURS, RUBRIC, own_style, write
 
-FORMATS = ("png", "svg")
-
-# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, too faint on white
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _DASHES = ("-", "--", ":", "-.")
-_RUBRIC = {"fontsize": 9, "color": "#555555"}
-_NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}}
+_LEGEND = {"frameon": False, "fontsize": 9}
+_LEGEND_LINE, _LEGEND_GAP = 0.15, 0.07  # inches
+_BESIDE, _NARROW = 16, 24  # most entries, and characters of one, of a legend beside the panels
+_WIDE = 36  # most characters of a line of a legend above them
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,8 @@ class Line:
 def tradeoff(lines: Sequence[Line], folder: Path, *, accuracy: str, name: str = "tradeoff") -> list[Path]:
     """Draws accuracy against energy relative to the baseline.
 
-    A second panel shows the upper part larger if the curves fall far below it.
+    A second panel shows the upper part larger if the curves fall far below it. What lies far beyond the ratios of
+    most runs is left out, and counted.
 
     Args:
         lines: At least one. Ratios and accuracies are shares of 1, and drawn in percent.
@@ -63,21 +59,24 @@ def tradeoff(lines: Sequence[Line], folder: Path, *, accuracy: str, name: str = 
     """
     top, bottom = _upper_part(lines)
     zoomed = min(y for line in lines for _, y in line.means) < bottom - (top - bottom)
-    with _own_style():
+    with own_style():
         figure = Figure(figsize=(9.6 if zoomed else 6.4, 4.4), layout="constrained")
         panels = figure.subplots(1, 2 if zoomed else 1, squeeze=False)[0]
         for panel in panels:
             _draw_lines(panel, lines)
+        right = _right_end(lines)
+        _limit(panels[0], lines, right)
         panels[0].set_ylabel(f"test accuracy, {accuracy} [%]")
         if zoomed:
-            panels[0].set_title("all runs", loc="left", **_RUBRIC)
-            panels[1].set_title("upper part", loc="left", **_RUBRIC)
+            panels[0].set_title("all runs", loc="left", **RUBRIC)
+            panels[1].set_title("upper part", loc="left", **RUBRIC)
             margin = 0.06 * (top - bottom)
             panels[1].set_ylim(100 * (bottom - margin), 100 * (top + margin))
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+            inside = [x for x, y in _points(lines) if x <= right and y >= bottom - margin]
+            panels[1].set_xlim(0, 105 * max(inside, default=right))
+        _add_legend(figure, panels[0], columns=3 if zoomed else 2)
         figure.supxlabel("energy per inference relative to the baseline [%], ESTIMATED (E_SNN)", fontsize=10)
-        return _write(figure, folder, name)
+        return write(figure, folder, name)
 
 
 def _upper_part(lines: Sequence[Line]) -> tuple[float, float]:
@@ -86,10 +85,44 @@ def _upper_part(lines: Sequence[Line]) -> tuple[float, float]:
     return top, top - 0.1
 
 
+def _points(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """All that are drawn."""
+    return [point for line in lines for point in (line.baseline, *line.means, *line.runs)]
+
+
+def _right_end(lines: Sequence[Line]) -> float:
+    """An energy ratio that single runs may exceed, but no line as a whole."""
+    return max(2.0, *(4 * statistics.median(x for x, _ in (*line.means, *line.runs)) for line in lines))
+
+
+def _limit(panel: Axes, lines: Sequence[Line], right: float) -> None:
+    """Ends a panel where a few runs far beyond would press all others together, and says how many these are."""
+    beyond = [x for line in lines for x, _ in line.runs or line.means if x > right]
+    if beyond:
+        panel.set_xlim(0, 105 * max(x for x, _ in _points(lines) if x <= right))
+        panel.set_title(f"beyond: {len(beyond)}, at up to {max(beyond):.4g} times", loc="right", **RUBRIC)
+
+
+def _add_legend(figure: Figure, panel: Axes, *, columns: int) -> None:
+    """Beside the panels or, with many or long labels, above them, where the figure grows by what it takes."""
+    handles, labels = panel.get_legend_handles_labels()
+    if len(labels) <= _BESIDE and max(map(len, labels)) <= _NARROW:
+        figure.legend(handles, labels, loc="outside right upper", **_LEGEND)
+        return
+    wrapped = [textwrap.wrap(label, _WIDE, max_lines=5, placeholder=" ...") for label in labels]
+    rows = math.ceil(len(labels) / columns)
+    tallest = [max(map(len, wrapped[row::rows])) for row in range(rows)]  # it is filled column by column
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LEGEND_LINE * sum(tallest) + _LEGEND_GAP * rows)
+    figure.legend(
+        handles, ["\n".join(text) for text in wrapped], loc="outside upper left", ncols=columns, **_LEGEND
+    )
+
+
 def _draw_lines(panel: Axes, lines: Sequence[Line]) -> None:
     families = list(dict.fromkeys(line.family for line in lines))
     for place, line in enumerate(lines):
-        colour = _COLOURS[families.index(line.family) % len(_COLOURS)]
+        colour = COLOURS[families.index(line.family) % len(COLOURS)]
         marker = _MARKERS[place % len(_MARKERS)]
         earlier = sum(other.family == line.family for other in lines[:place])
         panel.plot(*_percent(line.runs), marker, color=colour, alpha=0.3, markersize=3.5, markeredgewidth=0)
@@ -127,18 +160,3 @@ def _draw_lines(panel: Axes, lines: Sequence[Line]) -> None:
 
 def _percent(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [100 * x for x, _ in points], [100 * y for _, y in points]
-
-
-@contextmanager
-def _own_style() -> Iterator[None]:
-    """Matplotlib's defaults, whatever the user's own settings, and the same names within every SVG."""
-    with mpl.style.context("default"), mpl.rc_context({"svg.hashsalt": "snndeploy"}):
-        yield
-
-
-def _write(figure: Figure, folder: Path, name: str) -> list[Path]:
-    paths = [folder / f"{name}.{form}" for form in FORMATS]
-    for path, form in zip(paths, FORMATS, strict=True):
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=form, dpi=200, metadata=_NO_DATE[form])
-    return paths

@@ -12,10 +12,11 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from pathlib import Path
 SWITCH = "SNNDEPLOY_COMPILE"  # in the environment; 0 for no compiled neurons
 _SOURCE = Path(__file__).with_name("neurons.c")
 # Contraction would round u = tau * v + x once instead of twice, and so change spikes.
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
+_FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
+_NATIVE = "-march=native"  # which not every compiler knows
 _SECONDS = 120  # a compiler that takes longer hangs
 _OWNER_ONLY = 0o700
 
@@ -46,14 +48,14 @@ def build() -> Build:
     if os.environ.get(SWITCH) == "0":
         return Build(None, f"{SWITCH} is 0")
     compiler = _compiler()
-    if compiler is None:
+    if not compiler:
         return Build(None, "there is no C compiler (cc, gcc, clang, or the one that CC names)")
     try:
         with _compiled(compiler) as path:
             return Build(_typed(ctypes.CDLL(str(path))))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
-        return Build(None, f"{compiler}: {lines[0]}")
+        return Build(None, f"{shlex.join(compiler)}: {lines[0]}")
     except (OSError, AttributeError, subprocess.TimeoutExpired) as error:
         return Build(None, str(error))
 
@@ -64,19 +66,23 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "snndeploy"
 
 
-def _compiler() -> str | None:
-    named = os.environ.get("CC", "").split()
-    candidates = named[:1] or ["cc", "gcc", "clang"]
-    return next((found for name in candidates if (found := shutil.which(name)) is not None), None)
+def _compiler() -> list[str]:
+    """The command; empty if there is none. CC may hold options, or a launcher before the compiler."""
+    for command in (
+        [named] if (named := shlex.split(os.environ.get("CC", ""))) else [["cc"], ["gcc"], ["clang"]]
+    ):
+        if (found := shutil.which(command[0])) is not None:
+            return [found, *command[1:]]
+    return []
 
 
 @contextmanager
-def _compiled(compiler: str) -> Iterator[Path]:
+def _compiled(compiler: Sequence[str]) -> Iterator[Path]:
     """The path of the compiled library, of this source, compiler and processor.
 
     A folder that somebody else can write to is not trusted with code; it is compiled for this process then.
     """
-    name = f"neurons-{_key(compiler)}.so"
+    name = f"neurons-{_key(compiler)}"
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=_OWNER_ONLY)
@@ -84,15 +90,18 @@ def _compiled(compiler: str) -> Iterator[Path]:
     except (OSError, RuntimeError):  # no home folder, or one that cannot be written
         trusted = False
     if trusted:
-        path = folder / name
-        if not (path.is_file() and _is_private(path)):
-            _compile(compiler, path)
-        yield path
+        yield _kept(folder, name) or _compile(compiler, folder, name)
         return
     with tempfile.TemporaryDirectory(prefix="snndeploy-") as own:  # once loaded, the file may go
-        path = Path(own) / name
-        _compile(compiler, path)
-        yield path
+        yield _compile(compiler, Path(own), name)
+
+
+def _kept(folder: Path, name: str) -> Path | None:
+    """What was compiled before, if it is still whole: a damaged library would kill the process."""
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        if path.is_file() and _is_private(path) and path.stem == f"{name}-{_digest(path)}":
+            return path
+    return None
 
 
 def _is_private(path: Path) -> bool:
@@ -100,24 +109,20 @@ def _is_private(path: Path) -> bool:
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
-def _key(compiler: str) -> str:
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _key(compiler: Sequence[str]) -> str:
     """Differs where the compiled code may: a home folder can be shared by unlike machines."""
-    command = [compiler, "--version"]
-    version = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)  # noqa: S603
-    parts = [
-        _SOURCE.read_text(encoding="utf-8"),
-        " ".join(_FLAGS),
-        compiler,
-        version.stdout,
-        platform.machine(),
-    ]
-    return hashlib.sha256("\0".join([*parts, _processor()]).encode()).hexdigest()[:16]
+    parts = [_SOURCE.read_text(encoding="utf-8"), *_FLAGS, *compiler, _run([*compiler, "--version"])]
+    return hashlib.sha256("\0".join([*parts, platform.machine(), _processor()]).encode()).hexdigest()[:16]
 
 
 def _processor() -> str:
     """Names what instructions the processor has."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor()
     return "".join(
@@ -125,18 +130,32 @@ def _processor() -> str:
     )
 
 
-def _compile(compiler: str, path: Path) -> None:
+def _compile(compiler: Sequence[str], folder: Path, name: str) -> Path:
     """Compiles under a temporary name and renames, since several processes may do so at once."""
-    handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary)]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)  # noqa: S603
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder) as own:
+        temporary = Path(own) / "neurons.so"
+        command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(temporary)]
+        try:
+            _run([*command, _NATIVE])
+        except subprocess.CalledProcessError:
+            _run(command)
         temporary.chmod(_OWNER_ONLY)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        return temporary.replace(folder / f"{name}-{_digest(temporary)}.so")
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+        timeout=_SECONDS,
+    )
+    return done.stdout
 
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -146,7 +165,7 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     library.lif_forward.argtypes = [pointer, whole, *size, real, real, *[pointer] * 4]
     library.lif_backward.argtypes = [pointer, whole, *size, real, real, real, *[pointer] * 6]
     library.moments.argtypes = [pointer, *size, pointer, pointer]
-    library.combine.argtypes = [*[pointer] * 5, *size, pointer]
+    library.combine.argtypes = [*[pointer] * 6, *size, pointer]
     for function in (library.lif_forward, library.lif_backward, library.moments, library.combine):
         function.restype = None
     return library

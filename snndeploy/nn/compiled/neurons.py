@@ -197,6 +197,6 @@ def _through_norm(
     """
     a = affine.scale.double()
     b = -a * affine.inverse.square() * sum_gx / size.rows
-    c = -a * sum_g / size.rows - b * affine.mean
+    c = -a * sum_g / size.rows
     b[: affine.quiet], c[: affine.quiet] = 0, 0
-    return combine(gradient, x, a.float(), b.float(), c.float())
+    return combine(gradient, x, affine.mean, a.float(), b.float(), c.float())

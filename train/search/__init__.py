@@ -1,0 +1,1 @@
+"""The search for backward connections: the space, the scores, the supernet, the evolution and the confirmation."""

@@ -1,0 +1,232 @@
+"""What a search recommends rests on: trainings from scratch.
+
+Some evaluated architectures are trained with one seed, for the rank correlation of what the search went by with
+what training gives. The architectures found are trained with several seeds and compared, seed by seed, with no
+backward connections: with the same seed both start from the same backbone and see the same batches.
+
+Validation samples decide everything. The accuracy on test samples is computed once, at the very end, of the
+networks that are compared; nothing depends on it. As the architecture was chosen on the same validation
+samples, though with other weights, theirs is the figure to believe.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from scipy.stats import t, wilcoxon
+
+from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.ir import BackwardConnection, Network
+from snndeploy.train.config import Config
+from snndeploy.train.data import Dataset, load
+from snndeploy.train.evaluation import evaluate
+from snndeploy.train.loop import fit
+from snndeploy.train.machine import device_of
+from snndeploy.train.pool import Failure, map_tasks
+from snndeploy.train.search.config import SearchConfig
+from snndeploy.train.search.folder import CONFIRM, read_json, write_json
+from snndeploy.train.search.space import Architecture, label
+
+RULE = (
+    "no backward connections, unless the confidence interval of the paired difference in validation accuracy "
+    "lies above 0"
+)
+_LEVEL = 0.05
+
+Part: TypeAlias = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An architecture to be trained from scratch with a seed."""
+
+    architecture: Architecture
+    seed: int
+
+    def folder(self, run: Path) -> Path:
+        """Where its training goes, within the folder of a search."""
+        name = label(self.architecture).replace(":", "-")  # a colon is no part of a name everywhere
+        return run / CONFIRM / name / f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trained network on validation or test samples; energy is that of a sample, estimated."""
+
+    accuracy: float
+    estimated_energy_pj: float
+    dead_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Paired differences in accuracy, an architecture less no backward connections.
+
+    differences: By seed.
+    mean: Of them.
+    low, high: Interval of Student's t; None with fewer than two seeds.
+    confidence: Of the interval, 95 % shared among all comparisons that are made (Bonferroni).
+    wilcoxon_p: Two-sided, of the signed-rank test; 1 if nothing differs.
+    wins: Seeds with a positive difference.
+    """
+
+    differences: tuple[float, ...]
+    mean: float
+    low: float | None
+    high: float | None
+    confidence: float
+    wilcoxon_p: float
+    wins: int
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the interval lies above 0."""
+        return self.low is not None and self.low > 0
+
+
+def trial_config(config: SearchConfig, trial: Trial) -> Config:
+    """How an architecture is trained from scratch: as the training part says, for the epochs of a confirmation."""
+    optimizer, epochs = config.training.optimizer, config.confirm.epochs
+    if epochs:
+        warmup = min(optimizer.warmup_epochs, epochs)
+        optimizer = replace(optimizer, epochs=epochs, warmup_epochs=warmup)
+    network = replace(config.training.network, backward=as_settings(trial.architecture))
+    return replace(config.training, seed=trial.seed, network=network, optimizer=optimizer)
+
+
+def as_settings(architecture: Architecture) -> tuple[str, ...]:
+    """An architecture as network.backward has it."""
+    return tuple(_as_setting(connection) for connection in architecture)
+
+
+def measure_all(
+    config: SearchConfig,
+    trials: Sequence[Trial],
+    run: Path,
+    part: Part = "validation",
+    *,
+    workers: int = 1,
+    on_trial: Callable[[Trial], None] = lambda _: None,
+) -> dict[Trial, Measured]:
+    """Trains architectures from scratch, each in a folder of its own, and measures the networks.
+
+    What is trained or measured already is not done again, and what was stopped goes on.
+
+    Args:
+        config: Of the search.
+        trials: What to train.
+        run: Of the search.
+        part: The samples to measure on.
+        workers: Processes; what is found does not depend on them.
+        on_trial: Called after each one that was not there.
+
+    Raises:
+        ConfigError: A training fails.
+        FileFormatError: A file is damaged or cannot be written.
+    """
+    different = list(dict.fromkeys(trials))
+    found = {trial: _read(trial.folder(run) / f"{part}.json") for trial in different}
+    left = [trial for trial in different if found[trial] is None]
+
+    def store(index: int, result: Measured | Failure) -> None:
+        trial = left[index]
+        if isinstance(result, Failure):
+            raise ConfigError(f"architecture {label(trial.architecture)}, seed {trial.seed}", result.message)
+        write_json(trial.folder(run) / f"{part}.json", asdict(result))
+        found[trial] = result
+        on_trial(trial)
+
+    prepare = partial(load_trial, config, run, part)
+    map_tasks(prepare, left, workers=workers, threads=config.training.threads, on_result=store)
+    return {trial: measured for trial, measured in found.items() if measured is not None}
+
+
+def load_trial(
+    config: SearchConfig, run: Path, part: Part, data: Dataset | None = None
+) -> Callable[[Trial], Measured]:
+    """What trains and measures an architecture, for `snndeploy.train.pool.map_tasks`; loads the data once."""
+    source = load(config.training.data) if data is None else data
+
+    def measure(trial: Trial) -> Measured:
+        own = trial_config(config, trial)
+        network: Network = fit(own, trial.folder(run), resume=True, data=source)
+        samples = source.validation if part == "validation" else source.test
+        found = evaluate(network, samples, device=device_of(own.device))
+        return Measured(found.accuracy, found.estimated_energy_pj, found.dead_rate)
+
+    return measure
+
+
+def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
+    """So many of ranked architectures: the first, the last, and evenly between; without backward connections always.
+
+    Args:
+        ranked: From best to worst.
+        count: How many; all there are, if fewer.
+
+    Example:
+        >>> [label(a) for a in spread([(BackwardConnection(i, i),) for i in range(7)], 4)]
+        ['0:0', '3:3', '6:6', 'none']
+    """
+    others = [one for one in ranked if one]
+    places = np.linspace(0, len(others) - 1, min(count - 1, len(others))).round().astype(int)
+    return [*(others[place] for place in places), ()]
+
+
+def compare(ours: Sequence[float], theirs: Sequence[float], comparisons: int = 1) -> Comparison:
+    """Compares accuracies that belong together in pairs.
+
+    Args:
+        ours: Of an architecture, by seed.
+        theirs: Without backward connections, by the same seeds.
+        comparisons: How many are made on the same seeds, which all intervals are to hold for.
+
+    Example:
+        >>> found = compare([0.9, 0.8, 0.9], [0.7, 0.7, 0.8])
+        >>> round(found.mean, 3), round(found.low, 3), found.wins, found.is_better
+        (0.133, -0.01, 3, False)
+    """
+    differences = tuple(a - b for a, b in zip(ours, theirs, strict=True))
+    mean, count = statistics.fmean(differences), len(differences)
+    level = _LEVEL / comparisons
+    low = high = None
+    if count > 1:
+        error = statistics.stdev(differences) / math.sqrt(count)
+        reach = float(t.ppf(1 - level / 2, count - 1)) * error
+        low, high = mean - reach, mean + reach
+    nonzero = [difference for difference in differences if difference]
+    return Comparison(
+        differences=differences,
+        mean=mean,
+        low=low,
+        high=high,
+        confidence=1 - level,
+        wilcoxon_p=float(wilcoxon(nonzero).pvalue) if nonzero else 1.0,
+        wins=sum(difference > 0 for difference in differences),
+    )
+
+
+def recommend(comparisons: Mapping[Architecture, Comparison]) -> Architecture:
+    """The architecture with the largest mean difference among those that are better; none if there is none."""
+    better = [one for one, comparison in comparisons.items() if comparison.is_better]
+    return max(better, key=lambda one: comparisons[one].mean, default=())
+
+
+def _as_setting(connection: BackwardConnection) -> str:
+    delay = f":{connection.delay}" if connection.delay != 1 else ""
+    return f"{connection.source}:{connection.target}{delay}"
+
+
+def _read(path: Path) -> Measured | None:
+    values: Any = read_json(path)
+    try:
+        return None if values is None else Measured(**values)
+    except TypeError as error:
+        raise FileFormatError(str(path), "must hold an accuracy", got=error, remedy="delete it") from None

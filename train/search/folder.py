@@ -1,0 +1,186 @@
+"""The run folder of a search: every stage leaves a file there, and is not done again while it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.ir.files import write_text
+from snndeploy.train.products import remove
+from snndeploy.train.search.config import SearchConfig
+
+CONFIG = "config.toml"
+CANDIDATES, RELIABILITY, POPULATION = "candidates.json", "reliability.json", "population.json"
+SUPERNET = "supernet"
+EVALUATIONS, EVOLUTION, RANDOM = "evaluations.jsonl", "evolution.json", "random.json"
+CONFIRM, TESTED = "confirm", "tested.json"
+FOUND, FOUND_NETWORK = "found.toml", "found.snn.safetensors"
+SECONDS, SEARCH = "seconds.json", "search.json"
+ABLATION, ABLATION_TABLE = "ablation", "ablation.json"
+
+# search.json goes first: where it is, everything else is, too.
+_FILES = (
+    SEARCH,
+    ABLATION_TABLE,
+    CANDIDATES,
+    RELIABILITY,
+    POPULATION,
+    EVALUATIONS,
+    EVOLUTION,
+    RANDOM,
+    TESTED,
+    FOUND,
+    FOUND_NETWORK,
+    SECONDS,
+)
+_FOLDERS = (SUPERNET, CONFIRM, ABLATION)
+_REMEDY = "delete it and resume again, or replace the search with --overwrite"
+
+
+def open_run(config: SearchConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Makes the run folder, or finds out whether the search in it is this one.
+
+    Args:
+        config: Of the search; kept as config.toml.
+        folder: Where everything goes.
+        resume: Go on with the search in the folder, if there is one.
+        overwrite: Replace it, unless it is resumed.
+
+    Raises:
+        ConfigError: The folder holds a search that is not to be touched, or one of another configuration, or
+            something that is no search.
+        FileFormatError: The folder cannot be written.
+    """
+    path = folder / CONFIG
+    if path.exists():
+        found = _config(path)
+        if resume and found == config:
+            return
+        if not overwrite:
+            raise _occupied(folder, config, found)
+        _clear(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileFormatError(str(folder), "cannot be written", got=error.strerror) from error
+    write_text(path, config.to_toml())
+
+
+def read_json(path: Path) -> Any:
+    """The value of a file; None if there is no file.
+
+    Raises:
+        FileFormatError: It is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileFormatError(str(path), "cannot be read", got=error, remedy=_REMEDY) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value, whole or not at all.
+
+    Raises:
+        FileFormatError: It cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def timed(folder: Path, stage: str) -> Iterator[None]:
+    """Adds the seconds that the block takes to those of a stage; what is killed in it is not counted."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        spent = read_json(folder / SECONDS) or {}
+        spent[stage] = spent.get(stage, 0.0) + time.monotonic() - start
+        write_json(folder / SECONDS, spent)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one in each line; a last line that is not finished is dropped from the file.
+
+    Raises:
+        FileFormatError: A line is damaged.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
+    return [_object(line, f"{path}, line {number}") for number, line in enumerate(whole.splitlines(), 1)]
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Adds a JSON object as a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise FileFormatError(where, "is damaged", got=error, remedy=_REMEDY) from None
+
+
+def _config(path: Path) -> SearchConfig | None:
+    """What is searched in a folder; None if it is no search."""
+    try:
+        return SearchConfig.from_file(path)
+    except ConfigError:
+        return None
+
+
+def _occupied(folder: Path, config: SearchConfig, found: SearchConfig | None) -> ConfigError:
+    if found is None:
+        return ConfigError(str(folder), "holds something else than a search", remedy="choose another folder")
+    keys = [key for key, value in _flat(config).items() if _flat(found)[key] != value]
+    if keys:
+        return ConfigError(
+            str(folder),
+            f"holds a search of another configuration, which differs in {', '.join(keys)}",
+            remedy="choose another folder, or replace the search with --overwrite",
+        )
+    return ConfigError(
+        str(folder),
+        "holds this very search already",
+        remedy="go on with it, or read its result, with --resume; replace it with --overwrite",
+    )
+
+
+def _flat(config: SearchConfig) -> dict[str, Any]:
+    def leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(leaves(dataclasses.asdict(config), ""))
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a search left, and nothing else."""
+    if _config(folder / CONFIG) is None:
+        raise ConfigError(str(folder), "holds something else than a search", remedy="choose another folder")
+    for path in [folder / name for name in _FILES] + sorted(folder.glob("scores.rank*.jsonl")):
+        remove(path)
+    for name in _FOLDERS:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            try:
+                shutil.rmtree(folder / name)
+            except OSError as error:
+                raise FileFormatError(str(folder / name), "cannot be replaced", got=error.strerror) from error

@@ -1,0 +1,407 @@
+"""The whole search for backward connections, stage by stage.
+
+Candidates are drawn and scored without training, the reliability of the scores is measured, the best candidates
+become the first population, a supernet is trained, and evolution goes through architectures with its weights.
+Random search with as many evaluations, and the backbone without connections, are always evaluated, too. In the
+end what was found is trained from scratch and compared with no connections.
+
+Every stage leaves its result in the run folder. A search that was stopped, even killed, goes on with what is
+there, and ends with the same search.json but for the seconds.
+
+Source: BCNAS-SNN, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.train.data import Dataset, load
+from snndeploy.train.distributed import World
+from snndeploy.train.model import build_graph
+from snndeploy.train.pool import using_threads
+from snndeploy.train.search import folder
+from snndeploy.train.search.config import SearchConfig
+from snndeploy.train.search.confirm import Measured, Part, Trial, measure_all, spread
+from snndeploy.train.search.evaluations import Evaluations
+from snndeploy.train.search.evolution import Evaluate, Evolution, evolve, random_search
+from snndeploy.train.search.folder import read_json, timed, write_json
+from snndeploy.train.search.ranking import Fitness, Ranking, fronts
+from snndeploy.train.search.reliability import Reliability, ScoreReliability, measure
+from snndeploy.train.search.report import Outcome, reliability_of, report, write_found
+from snndeploy.train.search.scoring import Scores, read_scores, score_all
+from snndeploy.train.search.selection import select
+from snndeploy.train.search.space import Architecture, Space, label, parse
+from snndeploy.train.search.supernet import train_supernet
+
+_CANDIDATES, _RELIABILITY, _EVOLUTION, _RANDOM = 21, 22, 23, 24  # streams of random numbers
+_CONFIRMED = 3  # of a Pareto front, at most
+
+
+class Tell(Protocol):
+    """Hears how far a stage has come."""
+
+    def __call__(self, stage: str, done: float, total: int, note: str = "") -> None:
+        """Called with what is done of the total, and a word about it."""
+
+
+def _silent(*_: Any, **__: Any) -> None: ...
+
+
+def search(
+    config: SearchConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    shared: Path | None = None,
+    workers: int = 1,
+    world: World = World(),  # noqa: B008  (frozen)
+    tell: Tell = _silent,
+) -> dict[str, Any] | None:
+    """Searches, and leaves everything in a run folder.
+
+    Several ranks share the scores; each of them calls this alike. All that follows is done by the first one.
+
+    Args:
+        config: Everything that decides the search.
+        run: The run folder; made if need be.
+        resume: Go on with the search that is there, if there is one.
+        overwrite: Replace it.
+        shared: Where scores, supernet, evaluations and trainings are kept, for searches that differ in other
+            things only; the run folder unless given.
+        workers: Processes on this machine; the result does not depend on them.
+        world: The ranks, and which of them this process is.
+        tell: Called now and then.
+
+    Returns:
+        What search.json holds; None on all ranks but the first.
+
+    Raises:
+        ConfigError: The configuration does not fit data or backbone, the folder holds another search, or a
+            training fails.
+        FileFormatError: The folder cannot be written, or a file in it is damaged.
+        TargetError: The connection to another rank was lost.
+    """
+    _check(config)
+    one = Search(config, run, run if shared is None else shared, workers, world, tell)
+    _ = one.space  # wants to be possible before anything is written
+    if world.is_first:
+        folder.open_run(config, run, resume=resume, overwrite=overwrite)
+    with using_threads(config.training.threads):
+        return one.result()
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search in its folder; each property is a stage, done when it is first asked for."""
+
+    config: SearchConfig
+    run: Path
+    shared: Path
+    workers: int
+    world: World
+    tell: Tell
+
+    def result(self) -> dict[str, Any] | None:
+        """What search.json holds; None on all ranks but the first, which only score."""
+        path = self.run / folder.SEARCH
+        done = read_json(path) if self.world.is_first else None
+        if self.world.size > 1:
+            self._score_together()
+        if not self.world.is_first:
+            return None
+        if done is None:
+            outcome = self._outcome()
+            write_found(outcome, self.shared)
+            done = report(outcome, read_json(self.run / folder.SECONDS) or {})
+            write_json(path, done)
+        return dict(done)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Of all trainings; the test samples wait for the end."""
+        return load(self.config.training.data)
+
+    @cached_property
+    def space(self) -> Space:
+        """What is searched."""
+        network = self.config.training.network
+        backbone = build_graph(network, self.data.shape, len(self.data.classes))
+        return Space.of(backbone, self.config.space, network.steps)
+
+    @cached_property
+    def candidates(self) -> list[Architecture]:
+        """Drawn at random, each with at least one backward connection."""
+        return self._listed(
+            folder.CANDIDATES,
+            lambda: self.space.sample(self._rng(_CANDIDATES), self.config.score.candidates, at_least=1),
+        )
+
+    @cached_property
+    def scores(self) -> dict[Architecture, Scores]:
+        """Of all candidates."""
+        return self._scores_of(self.candidates, "scores")
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        """Of the scores; None where it is not to be measured."""
+        count, path = self.config.score.reliability_candidates, self.run / folder.RELIABILITY
+        if not count or not self.candidates:
+            return None
+        if (stored := read_json(path)) is not None:
+            return reliability_of(stored, str(path))
+        order = self._rng(_RELIABILITY).permutation(len(self.candidates))[:count]
+        with timed(self.run, "reliability"):
+            self.tell("reliability", 0, 1)
+            found = measure(self.config, [self.candidates[i] for i in order], workers=self.workers)
+            self.tell("reliability", 1, 1)
+        write_json(path, asdict(found))
+        return found
+
+    @cached_property
+    def first(self) -> list[Architecture]:
+        """The first population; none where it is to be random."""
+        return self._listed(folder.POPULATION, self._select)
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """What architectures are worth, once the supernet is trained."""
+        if self.config.evolution.fitness == "supernet":
+            self._train_supernet()
+        return Evaluations(self.config, self.space, self.shared, self.workers)
+
+    @cached_property
+    def evolution(self) -> Evolution:
+        """From the first population on; or, if so configured, a random search from there."""
+        config, rng = self.config.evolution, self._rng(_EVOLUTION)
+
+        def explore(**options: Any) -> Evolution:
+            where = self.first, self.space, config, rng, self.evaluations
+            if config.method == "random":
+                return random_search(*where, **options)
+            return evolve(*where, ranking=self.ranking, **options)
+
+        return self._explored("evolution", folder.EVOLUTION, explore)
+
+    @cached_property
+    def random(self) -> Evolution:
+        """A random search with as many evaluations."""
+        budget, config = len(self.evolution.judged), self.config.evolution
+
+        def explore(fitness: Evaluate = self.evaluations, **options: Any) -> Evolution:
+            rng = self._rng(_RANDOM)
+            return random_search((), self.space, config, rng, fitness, budget=budget, **options)
+
+        # What it draws does not depend on what that is worth, so all of it can be evaluated at a time.
+        drawn = [one.architecture for one in explore(lambda some: [0.0] * len(some)).judged]
+        with timed(self.run, "random search"):
+            self.evaluations(drawn, lambda done: self.tell("random search", done, len(drawn)))
+        return self._explored("", folder.RANDOM, explore)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """What is looked for."""
+        return Ranking.of(self.config)
+
+    @cached_property
+    def found(self) -> list[Architecture]:
+        """What the evolution found; of a Pareto front the most accurate, and others spread over it."""
+        judged = self.evolution.judged
+        if not self.ranking.pareto:
+            return [one.architecture for one in self.evolution.best(self.ranking)]
+        allowed = [one for one in judged if self.ranking.allows(one.fitness)] or list(judged)
+        front = [allowed[i] for i in fronts([one.fitness for one in allowed])[0]]
+        front.sort(key=lambda one: -one.fitness.accuracy)
+        places = np.linspace(0, len(front) - 1, min(_CONFIRMED, len(front))).round().astype(int)
+        return [front[place].architecture for place in places]
+
+    def _outcome(self) -> Outcome:
+        """All stages, in their order."""
+        first = self.first
+        evolved, drawn = self.evolution, self.random
+        with timed(self.run, "backbone alone"):
+            (alone,) = self.evaluations([()])
+        fitness = {one.architecture: one.fitness for one in (*evolved.judged, *drawn.judged)} | {(): alone}
+        correlated = self._correlated(fitness)
+        compared = [*self.found, ()] if self.config.confirm.seeds else []
+        pairs = [Trial(one, seed) for seed in self.config.confirm.seeds for one in compared]
+        trials = [*(Trial(one, self._seeds[0]) for one in correlated), *pairs]
+        trained = self._measure(trials, "validation", "confirmation")
+        tested = self._measure(pairs, "test", "test")
+        scores = {**self.scores, **self._scores_of(correlated, "scores of trained architectures")}
+        return Outcome(
+            config=self.config,
+            run=self.run,
+            space=self.space,
+            scores=scores,
+            reliability=self.reliability,
+            first=first,
+            evolution=evolved,
+            random=drawn,
+            fitness=fitness,
+            evaluated=self.evaluations.known,
+            found=self.found,
+            correlated=correlated,
+            correlated_seed=self._seeds[0],
+            trained=trained,
+            tested=tested,
+        )
+
+    def _correlated(self, fitness: Mapping[Architecture, Fitness]) -> list[Architecture]:
+        """Evaluated architectures to be trained from scratch, spread over their order by accuracy."""
+        count = self.config.confirm.architectures
+        ranked = sorted(fitness, key=lambda one: (-fitness[one].accuracy, len(one), one))
+        return spread(ranked, count) if count else []
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        return self.config.confirm.seeds or (self.config.seed,)
+
+    def _select(self) -> list[Architecture]:
+        if not self.candidates:
+            return []
+        found, wanted = [self.scores[one] for one in self.candidates], self.config.score.scores
+        deploy = self.config.mode == "deploy"
+        weights = (1.0, 1.0)
+        if deploy and self.reliability is not None:
+            weights = _weight(self.reliability.n), _weight(self.reliability.e)
+        _ = self.reliability  # is reported in any mode
+        return select(
+            self.candidates,
+            self.config.evolution.population,
+            n=None if wanted == "e" else [one.n for one in found],
+            e=None if wanted == "n" else [one.e for one in found],
+            weights=weights,
+            quota=deploy,
+        )
+
+    def _scores_of(self, architectures: Sequence[Architecture], stage: str) -> dict[Architecture, Scores]:
+        total = len(architectures)
+        known = read_scores(self.shared)
+        done = sum(one in known for one in architectures)
+        if done == total:  # the configuration need not be built again
+            return {one: known[one] for one in architectures}
+
+        def on_chunk(count: int) -> None:
+            nonlocal done
+            done += count
+            self.tell(stage, done, total)
+
+        with timed(self.run, "scores"):
+            return score_all(self.config, architectures, self.shared, workers=self.workers, on_chunk=on_chunk)
+
+    def _score_together(self) -> None:
+        """Scores this rank's share of the candidates; nobody goes on before all are scored."""
+        with self.world.joined(torch.device("cpu")):
+            self.world.total(np.zeros(1, np.int64))  # the first one has made the folder
+            total = len(self.candidates) // self.world.size
+            done = 0
+
+            def on_chunk(count: int) -> None:
+                nonlocal done
+                done += count
+                self.tell("scores of this rank", done, total)
+
+            with timed(self.run, "scores") if self.world.is_first else nullcontext():
+                score_all(
+                    self.config,
+                    self.candidates,
+                    self.shared,
+                    workers=self.workers,
+                    world=self.world,
+                    on_chunk=on_chunk,
+                )
+
+    def _train_supernet(self) -> None:
+        epochs = self.config.supernet.epochs
+        with timed(self.run, "supernet"):
+            train_supernet(
+                self.config,
+                self.space,
+                self.shared / folder.SUPERNET,
+                on_batch=lambda done: self.tell(
+                    "supernet",
+                    done.epoch - 1 + done.batch / (done.batches + 1),
+                    epochs,
+                    f"loss {done.loss:.3f}",
+                ),
+                report=lambda done: self.tell("supernet", done.epoch, epochs, f"loss {done.loss:.3f}"),
+                resume=True,
+                data=self.data,
+            )
+
+    def _explored(self, stage: str, name: str, explore: Callable[..., Evolution]) -> Evolution:
+        """A search through architectures, kept after each of its iterations."""
+        path, config = self.run / name, self.config.evolution
+        stored = read_json(path)
+        state = None if stored is None else Evolution.from_json(stored)
+        self._require_state(path, state)
+
+        def on_iteration(found: Evolution) -> None:
+            write_json(path, found.to_json())
+            if stage:
+                best = found.best_so_far(self.ranking)[-1]
+                self.tell(stage, found.iterations, config.iterations, f"best {best:.4g}")
+
+        _ = self.evaluations, self.first  # have a time of their own
+        with timed(self.run, stage) if stage else nullcontext():
+            return explore(on_iteration=on_iteration, state=state)
+
+    def _require_state(self, path: Path, state: Evolution | None) -> None:
+        for one in () if state is None else (*(j.architecture for j in state.judged), *state.upcoming):
+            if not self.space.allows(one):
+                raise FileFormatError(str(path), "is of another space", got=label(one), remedy="delete it")
+
+    def _measure(self, trials: Sequence[Trial], part: Part, stage: str) -> dict[Trial, Measured]:
+        done, total = 0, len(set(trials))
+
+        def on_trial(trial: Trial) -> None:
+            nonlocal done
+            done += 1
+            self.tell(stage, done, total, f"{label(trial.architecture)}, seed {trial.seed}")
+
+        with timed(self.run, stage):
+            return measure_all(
+                self.config, trials, self.shared, part, workers=self.workers, on_trial=on_trial
+            )
+
+    def _listed(self, name: str, make: Callable[[], list[Architecture]]) -> list[Architecture]:
+        """Architectures that are kept in a file."""
+        path = self.run / name
+        stored = read_json(path) if self.world.is_first else None
+        if stored is None:
+            found = make()
+            if self.world.is_first:
+                write_json(path, [label(one) for one in found])
+            return found
+        try:
+            return [parse(text) for text in stored]
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise FileFormatError(
+                str(path), "must list architectures", got=error, remedy="delete it"
+            ) from None
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, stream])
+
+
+def _check(config: SearchConfig) -> None:
+    fitness, scores = config.evolution.fitness, config.score.scores
+    if fitness != "supernet" and scores not in ("both", fitness):
+        raise ConfigError(
+            "score.scores", f"must be both or {fitness}, the fitness of the evolution", got=scores
+        )
+
+
+def _weight(score: ScoreReliability | None) -> float:
+    """What a score counts for in deploy mode; nothing, if it is defined for no candidate."""
+    return 0.0 if score is None else score.weight
