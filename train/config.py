@@ -6,7 +6,6 @@ Every default is that of the digits demonstration, so `Config()` is its configur
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,7 @@ import tomli_w
 from snndeploy.backbones import BACKBONES
 from snndeploy.errors import ConfigError, GraphError
 from snndeploy.ir import BackwardConnection, Lif
-from snndeploy.train.settings import override, typed
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from snndeploy.train.settings import override, read_toml, typed
 
 DATA_SETS = (
     "digits",
@@ -385,13 +378,7 @@ class Config:
         Raises:
             ConfigError: The file cannot be read, is no TOML, or holds no valid configuration.
         """
-        try:
-            mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(str(path), "cannot be read as text", got=error) from error
-        except (ValueError, RecursionError) as error:  # no TOML, a number too long, or arrays too deep
-            raise ConfigError(str(path), "is not valid TOML", got=error) from error
-        return cls.from_mapping(override(mapping, settings))
+        return cls.from_mapping(override(read_toml(path), settings))
 
     def to_toml(self) -> str:
         """The configuration as TOML, complete."""

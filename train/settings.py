@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from snndeploy.errors import ConfigError
@@ -15,6 +16,20 @@ else:
     import tomli as tomllib
 
 Made = TypeVar("Made")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Raises:
+        ConfigError: It cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "cannot be read as text", got=error) from error
+    except (ValueError, RecursionError) as error:  # no TOML, a number too long, or arrays too deep
+        raise ConfigError(str(path), "is not valid TOML", got=error) from error
 
 
 def override(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def best_so_far(
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.margins(x=0.02)
         panel.set_xlabel("evaluated architectures")
-        panel.set_ylabel(f"best {accuracy} so far [%]")
+        panel.set_ylabel(f"best so far [%]\n{accuracy}")
         if any(curve.standard_error is not None for curve in curves):
             panel.fill_between([], [], [], color=GREY, alpha=0.2, linewidth=0, label="± standard error")
         _add_legend(figure, panel)

@@ -35,7 +35,8 @@ def apply(op: Stateless, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
             return F.avg_pool2d(x, op.kernel, op.stride)
         case Upsample():
             maps = x if x.ndim == 4 else x[:, :, None, None]
-            return _nearest(_nearest(maps, 2, op.size[0]), 3, op.size[1])
+            inner = maps.movedim(1, -1)  # as they lie in memory after a convolution
+            return _nearest(_nearest(inner, 1, op.size[0]), 2, op.size[1]).movedim(-1, 1)
         case Flatten():
             return x.flatten(1)
         case _:

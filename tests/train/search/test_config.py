@@ -74,7 +74,6 @@ def test_defaults_are_the_published_values() -> None:
         0.02,
         "cosine",
     )
-    assert config.training.data.validation == 0.2
     assert config.training.network.backward == ()
     assert SearchConfig.from_mapping({}) == config
 
@@ -86,7 +85,7 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
     assert (config.space.limits.interval, config.space.limits.energy_pj) == (2, 1000.0)
     assert (config.training.network.backbone, config.training.network.steps) == ("resnet6", 10)
     assert (config.training.threads, config.training.optimizer.epochs) == (2, 25)
-    assert (config.training.optimizer.lr, config.training.data.validation) == (0.01, 0.2)
+    assert config.training.optimizer.lr == 0.01
     assert config.training.network.backward == ()
     assert config.training.loss == Config().loss
 
