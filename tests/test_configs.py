@@ -25,10 +25,16 @@ from snndeploy.train.data import fake
 from snndeploy.train.machine import prepared
 from snndeploy.train.model import build_graph
 from snndeploy.train.schedule import learning_rate
+from snndeploy.train.search.config import SearchConfig
+from snndeploy.train.search.confirm import Trial, trial_config
+from snndeploy.train.search.space import Space
 from snndeploy.train.trainer import Trainer
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
-FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.toml"))
+FILES = sorted(
+    str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.toml") if not path.name.startswith("search-")
+)
+SEARCHES = sorted(path.name for path in FOLDER.glob("search-*.toml"))
 SMALLEST = ["threads=1", "device=cpu"]
 
 # BCNAS-SNN, tables 1 to 3: data set, backbone, T, epochs (section 5.1).
@@ -110,9 +116,32 @@ def test_all_are_known() -> None:
     penalised = {f"penalty/{name}.toml" for name in (*TABLE_6, *SINGLE, CONVERSION)}
     ours = {"digits.toml", "digits-conversion.toml", "digits-tradeoff.toml", "recall.toml"}
     assert set(FILES) == searched | penalised | ours
+    assert SEARCHES == ["search-digits.toml", "search-recall.toml"]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "connections", "architectures"), [("digits", 28, 3683), ("recall", 15, 121)]
+)
+def test_searches(name: str, connections: int, architectures: int) -> None:
+    """The space of each is as large as its file says, and what is confirmed trains."""
+    config = SearchConfig.from_file(
+        FOLDER / f"search-{name}.toml", ["training.threads=1", "training.device=cpu"]
+    )
+    data = fake(config.training.data, 5)
+    network = config.training.network
+    space = Space.of(build_graph(network, data.shape, len(data.classes)), config.space, network.steps)
+    assert (len(space.connections), space.count()) == (connections, architectures)
+    take_two_steps(trial_config(config, Trial((space.connections[-1],), 0)))
+
+
+def test_search_on_recall() -> None:
+    """It trains as recall.toml does, but keeps the validation samples to itself."""
+    config, recall = SearchConfig.from_file(FOLDER / "search-recall.toml"), recipe("recall.toml")
+    assert config.training == replace(recall, data=replace(recall.data, merge_validation=False))
+    assert (config.mode, config.space.most) == ("deploy", 2)
+
+
+@pytest.mark.parametrize("name", [*FILES, *SEARCHES])
 def test_each_says_where_it_is_from(name: str) -> None:
     """At the head, before the first value: the paper with its table and its result, or that it is ours."""
     head = (FOLDER / name).read_text(encoding="utf-8").split("\n\n")[0]

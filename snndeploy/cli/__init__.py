@@ -19,6 +19,7 @@ from snndeploy.cli.energy import energy
 from snndeploy.cli.export import export
 from snndeploy.cli.inspect import inspect
 from snndeploy.cli.ranks import let_first_speak
+from snndeploy.cli.search import search
 from snndeploy.cli.simulate import simulate
 from snndeploy.cli.tradeoff import tradeoff
 from snndeploy.cli.train import train
@@ -76,5 +77,5 @@ def main() -> None:
     """Spiking neural networks from training to stateful ONNX, Lava and an energy estimate."""
 
 
-for _command in (demo, train, tradeoff, export, simulate, verify, energy, inspect, doctor):
+for _command in (demo, train, search, tradeoff, export, simulate, verify, energy, inspect, doctor):
     main.add_command(_command)

@@ -194,7 +194,7 @@ class EvolutionConfig:
 class ConfirmConfig:
     """Trainings from scratch, which what the search recommends rests on.
 
-    seeds: Of the paired comparison of the architecture found with no backward connections.
+    seeds: Of the paired comparison of the architecture found with no backward connections; none for no comparison.
     architectures: How many evaluated architectures are trained from scratch, for the rank correlation of both
         accuracies (k); 0 leaves that out.
     epochs: Of each training; 0 for those of the training part.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from snndeploy.train.search.fitness import Fitness, load_evaluator
 from snndeploy.train.search.folder import EVALUATIONS, SUPERNET, append_line, read_lines
 from snndeploy.train.search.scoring import score_all
 from snndeploy.train.search.space import Architecture, Space, label, parse
+
+START_SECONDS = 20.0
+"""Evaluations that take no longer, by the time of the first, are done without starting processes for them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +60,9 @@ class Evaluations:
         left = [one for one in dict.fromkeys(architectures) if one not in self.known]
         done = len(architectures) - len(left)
 
-        def store(index: int, found: Fitness | Failure) -> None:
+        def store(start: int, place: int, found: Fitness | Failure) -> None:
             nonlocal done
+            index = start + place
             if isinstance(found, Failure):
                 raise ConfigError(f"architecture {label(left[index])}", found.message)
             line = {"architecture": label(left[index]), **dataclasses.asdict(found)}
@@ -66,9 +71,19 @@ class Evaluations:
             done += 1
             on_done(done)
 
-        prepare = self._prepare if self.workers == 1 else self._load
         threads = self.config.training.threads
-        map_tasks(prepare, left, workers=self.workers, threads=threads, on_result=store)
+        here = left if self.workers == 1 else left[:1]
+        start = time.monotonic()
+        map_tasks(self._prepare, here, threads=threads, on_result=partial(store, 0))
+        elsewhere = left[len(here) :]
+        pays = (time.monotonic() - start) * len(elsewhere) > START_SECONDS
+        map_tasks(
+            self._load if pays else self._prepare,
+            elsewhere,
+            workers=self.workers if pays else 1,
+            threads=threads,
+            on_result=partial(store, len(here)),
+        )
         return [self._with_costs(one, self.known[one]) for one in architectures]
 
     @cached_property

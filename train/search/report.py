@@ -11,6 +11,7 @@ from typing import Any
 
 from snndeploy.errors import FileFormatError
 from snndeploy.ir import Network, save
+from snndeploy.ir.drawing import forward_of, layers_of
 from snndeploy.ir.files import write_text
 from snndeploy.train import checkpoint
 from snndeploy.train.checkpoint import CHECKPOINT_FILE
@@ -174,8 +175,9 @@ def _space(space: Space) -> dict[str, Any]:
     sets = space.sets()
     enumerable = sets <= 10**5 or not any(dataclasses.astuple(space.limits)[:3])
     return {
-        "ports": len(space.backbone.ports),
-        "connections": len(space.connections),
+        "ports": [[name, list(shape)] for name, shape in layers_of(space.backbone)],
+        "forward": [list(pair) for pair in forward_of(space.backbone)],
+        "connections": [[c.source, c.target, c.delay] for c in space.connections],
         "most": space.most,
         "sets": sets,
         "architectures": space.count() if enumerable else None,
@@ -190,7 +192,7 @@ def _evaluated(outcome: Outcome, one: Architecture) -> dict[str, Any]:
     return {
         "architecture": label(one),
         "backward": list(as_settings(one)),
-        "ports": [[c.source, c.target] for c in one],
+        "connections": [[c.source, c.target, c.delay] for c in one],
         "n_score": None if scores is None else scores.n,
         "e_score": None if scores is None else scores.e,
         "fitness": None if value == -math.inf else value,
@@ -276,5 +278,11 @@ def _on_test(outcome: Outcome, one: Architecture) -> Comparison:
 
 
 def _recommendation(outcome: Outcome) -> dict[str, Any]:
-    best = recommend(outcome.comparisons)
+    """By the rule, and nothing that breaks the energy limit."""
+    allowed = {
+        one: comparison
+        for one, comparison in outcome.comparisons.items()
+        if outcome.ranking.allows(outcome.fitness[one])
+    }
+    best = recommend(allowed)
     return {"architecture": label(best), "backward": list(as_settings(best)), "rule": RULE}

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.train.data import Dataset, load
@@ -35,22 +34,14 @@ from snndeploy.train.search.evaluations import Evaluations
 from snndeploy.train.search.evolution import Evaluate, Evolution, evolve, random_search
 from snndeploy.train.search.folder import read_json, timed, write_json
 from snndeploy.train.search.ranking import Fitness, Ranking, fronts
-from snndeploy.train.search.reliability import Reliability, ScoreReliability, measure
-from snndeploy.train.search.report import Outcome, reliability_of, report, write_found
-from snndeploy.train.search.scoring import Scores, read_scores, score_all
-from snndeploy.train.search.selection import select
-from snndeploy.train.search.space import Architecture, Space, label, parse
+from snndeploy.train.search.report import Outcome, report, write_found
+from snndeploy.train.search.scoring import read_scores
+from snndeploy.train.search.screening import Screening, Tell
+from snndeploy.train.search.space import Architecture, Space, label
 from snndeploy.train.search.supernet import train_supernet
 
-_CANDIDATES, _RELIABILITY, _EVOLUTION, _RANDOM = 21, 22, 23, 24  # streams of random numbers
+_EVOLUTION, _RANDOM = 23, 24  # streams of random numbers
 _CONFIRMED = 3  # of a Pareto front, at most
-
-
-class Tell(Protocol):
-    """Hears how far a stage has come."""
-
-    def __call__(self, stage: str, done: float, total: int, note: str = "") -> None:
-        """Called with what is done of the total, and a word about it."""
 
 
 def _silent(*_: Any, **__: Any) -> None: ...
@@ -116,14 +107,14 @@ class Search:
         path = self.run / folder.SEARCH
         done = read_json(path) if self.world.is_first else None
         if self.world.size > 1:
-            self._score_together()
+            self.screening.score_together()
         if not self.world.is_first:
             return None
         if done is None:
             outcome = self._outcome()
             write_found(outcome, self.shared)
-            done = report(outcome, read_json(self.run / folder.SECONDS) or {})
-            write_json(path, done)
+            write_json(path, report(outcome, read_json(self.run / folder.SECONDS) or {}))
+            done = read_json(path)
         return dict(done)
 
     @cached_property
@@ -139,38 +130,9 @@ class Search:
         return Space.of(backbone, self.config.space, network.steps)
 
     @cached_property
-    def candidates(self) -> list[Architecture]:
-        """Drawn at random, each with at least one backward connection."""
-        return self._listed(
-            folder.CANDIDATES,
-            lambda: self.space.sample(self._rng(_CANDIDATES), self.config.score.candidates, at_least=1),
-        )
-
-    @cached_property
-    def scores(self) -> dict[Architecture, Scores]:
-        """Of all candidates."""
-        return self._scores_of(self.candidates, "scores")
-
-    @cached_property
-    def reliability(self) -> Reliability | None:
-        """Of the scores; None where it is not to be measured."""
-        count, path = self.config.score.reliability_candidates, self.run / folder.RELIABILITY
-        if not count or not self.candidates:
-            return None
-        if (stored := read_json(path)) is not None:
-            return reliability_of(stored, str(path))
-        order = self._rng(_RELIABILITY).permutation(len(self.candidates))[:count]
-        with timed(self.run, "reliability"):
-            self.tell("reliability", 0, 1)
-            found = measure(self.config, [self.candidates[i] for i in order], workers=self.workers)
-            self.tell("reliability", 1, 1)
-        write_json(path, asdict(found))
-        return found
-
-    @cached_property
-    def first(self) -> list[Architecture]:
-        """The first population; none where it is to be random."""
-        return self._listed(folder.POPULATION, self._select)
+    def screening(self) -> Screening:
+        """Step one."""
+        return Screening(self.config, self.space, self.run, self.shared, self.workers, self.world, self.tell)
 
     @cached_property
     def evaluations(self) -> Evaluations:
@@ -185,7 +147,7 @@ class Search:
         config, rng = self.config.evolution, self._rng(_EVOLUTION)
 
         def explore(**options: Any) -> Evolution:
-            where = self.first, self.space, config, rng, self.evaluations
+            where = self.screening.first, self.space, config, rng, self.evaluations
             if config.method == "random":
                 return random_search(*where, **options)
             return evolve(*where, ranking=self.ranking, **options)
@@ -226,24 +188,26 @@ class Search:
 
     def _outcome(self) -> Outcome:
         """All stages, in their order."""
-        first = self.first
+        first = self.screening.first
         evolved, drawn = self.evolution, self.random
         with timed(self.run, "backbone alone"):
             (alone,) = self.evaluations([()])
         fitness = {one.architecture: one.fitness for one in (*evolved.judged, *drawn.judged)} | {(): alone}
         correlated = self._correlated(fitness)
+        _ = self.screening.scores, self.screening.scores_of(correlated, "scores of trained architectures")
+        known = read_scores(self.shared)
+        scores = {one: known[one] for one in (*self.screening.candidates, *fitness) if one in known}
         compared = [*self.found, ()] if self.config.confirm.seeds else []
         pairs = [Trial(one, seed) for seed in self.config.confirm.seeds for one in compared]
         trials = [*(Trial(one, self._seeds[0]) for one in correlated), *pairs]
         trained = self._measure(trials, "validation", "confirmation")
         tested = self._measure(pairs, "test", "test")
-        scores = {**self.scores, **self._scores_of(correlated, "scores of trained architectures")}
         return Outcome(
             config=self.config,
             run=self.run,
             space=self.space,
             scores=scores,
-            reliability=self.reliability,
+            reliability=self.screening.reliability,
             first=first,
             evolution=evolved,
             random=drawn,
@@ -266,61 +230,6 @@ class Search:
     def _seeds(self) -> tuple[int, ...]:
         return self.config.confirm.seeds or (self.config.seed,)
 
-    def _select(self) -> list[Architecture]:
-        if not self.candidates:
-            return []
-        found, wanted = [self.scores[one] for one in self.candidates], self.config.score.scores
-        deploy = self.config.mode == "deploy"
-        weights = (1.0, 1.0)
-        if deploy and self.reliability is not None:
-            weights = _weight(self.reliability.n), _weight(self.reliability.e)
-        _ = self.reliability  # is reported in any mode
-        return select(
-            self.candidates,
-            self.config.evolution.population,
-            n=None if wanted == "e" else [one.n for one in found],
-            e=None if wanted == "n" else [one.e for one in found],
-            weights=weights,
-            quota=deploy,
-        )
-
-    def _scores_of(self, architectures: Sequence[Architecture], stage: str) -> dict[Architecture, Scores]:
-        total = len(architectures)
-        known = read_scores(self.shared)
-        done = sum(one in known for one in architectures)
-        if done == total:  # the configuration need not be built again
-            return {one: known[one] for one in architectures}
-
-        def on_chunk(count: int) -> None:
-            nonlocal done
-            done += count
-            self.tell(stage, done, total)
-
-        with timed(self.run, "scores"):
-            return score_all(self.config, architectures, self.shared, workers=self.workers, on_chunk=on_chunk)
-
-    def _score_together(self) -> None:
-        """Scores this rank's share of the candidates; nobody goes on before all are scored."""
-        with self.world.joined(torch.device("cpu")):
-            self.world.total(np.zeros(1, np.int64))  # the first one has made the folder
-            total = len(self.candidates) // self.world.size
-            done = 0
-
-            def on_chunk(count: int) -> None:
-                nonlocal done
-                done += count
-                self.tell("scores of this rank", done, total)
-
-            with timed(self.run, "scores") if self.world.is_first else nullcontext():
-                score_all(
-                    self.config,
-                    self.candidates,
-                    self.shared,
-                    workers=self.workers,
-                    world=self.world,
-                    on_chunk=on_chunk,
-                )
-
     def _train_supernet(self) -> None:
         epochs = self.config.supernet.epochs
         with timed(self.run, "supernet"):
@@ -342,9 +251,7 @@ class Search:
     def _explored(self, stage: str, name: str, explore: Callable[..., Evolution]) -> Evolution:
         """A search through architectures, kept after each of its iterations."""
         path, config = self.run / name, self.config.evolution
-        stored = read_json(path)
-        state = None if stored is None else Evolution.from_json(stored)
-        self._require_state(path, state)
+        state = self._state(path)
 
         def on_iteration(found: Evolution) -> None:
             write_json(path, found.to_json())
@@ -352,14 +259,23 @@ class Search:
                 best = found.best_so_far(self.ranking)[-1]
                 self.tell(stage, found.iterations, config.iterations, f"best {best:.4g}")
 
-        _ = self.evaluations, self.first  # have a time of their own
+        _ = self.evaluations, self.screening.first  # have a time of their own
         with timed(self.run, stage) if stage else nullcontext():
             return explore(on_iteration=on_iteration, state=state)
 
-    def _require_state(self, path: Path, state: Evolution | None) -> None:
-        for one in () if state is None else (*(j.architecture for j in state.judged), *state.upcoming):
+    def _state(self, path: Path) -> Evolution | None:
+        """Where a search through architectures stands."""
+        stored = read_json(path)
+        if stored is None:
+            return None
+        try:
+            state = Evolution.from_json(stored)
+        except (ConfigError, FileFormatError) as error:
+            raise FileFormatError(str(path), "is damaged", got=error.got, remedy="delete it") from None
+        for one in (*(judged.architecture for judged in state.judged), *state.upcoming):
             if not self.space.allows(one):
                 raise FileFormatError(str(path), "is of another space", got=label(one), remedy="delete it")
+        return state
 
     def _measure(self, trials: Sequence[Trial], part: Part, stage: str) -> dict[Trial, Measured]:
         done, total = 0, len(set(trials))
@@ -374,22 +290,6 @@ class Search:
                 self.config, trials, self.shared, part, workers=self.workers, on_trial=on_trial
             )
 
-    def _listed(self, name: str, make: Callable[[], list[Architecture]]) -> list[Architecture]:
-        """Architectures that are kept in a file."""
-        path = self.run / name
-        stored = read_json(path) if self.world.is_first else None
-        if stored is None:
-            found = make()
-            if self.world.is_first:
-                write_json(path, [label(one) for one in found])
-            return found
-        try:
-            return [parse(text) for text in stored]
-        except (ConfigError, TypeError, AttributeError) as error:
-            raise FileFormatError(
-                str(path), "must list architectures", got=error, remedy="delete it"
-            ) from None
-
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, stream])
 
@@ -400,8 +300,3 @@ def _check(config: SearchConfig) -> None:
         raise ConfigError(
             "score.scores", f"must be both or {fitness}, the fitness of the evolution", got=scores
         )
-
-
-def _weight(score: ScoreReliability | None) -> float:
-    """What a score counts for in deploy mode; nothing, if it is defined for no candidate."""
-    return 0.0 if score is None else score.weight

@@ -1,0 +1,114 @@
+"""Trainings from scratch and what is concluded from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.ir import BackwardConnection
+from snndeploy.train.search.confirm import (
+    Trial,
+    as_settings,
+    compare,
+    measure_all,
+    recommend,
+    spread,
+    trial_config,
+)
+from snndeploy.train.search.space import label, parse
+from tests.train.search.searches import tiny
+
+LOOP = parse("4:4")
+
+
+def test_interval_and_test_by_hand() -> None:
+    """Differences 1, 2, 3, 4, 5: mean 3, t(4) = 2.776, deviation 1.5811; five signs of 32 are all positive."""
+    found = compare([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
+    reach = 2.7764451 * 1.5811388 / 5**0.5
+    assert found.mean == 3
+    assert found.low == pytest.approx(3 - reach)
+    assert found.high == pytest.approx(3 + reach)
+    assert found.wilcoxon_p == pytest.approx(2 / 32)
+    assert (found.wins, found.confidence, found.is_better) == (5, 0.95, True)
+
+
+def test_several_comparisons_share_the_error() -> None:
+    """With two comparisons each interval is one of 97.5 %, so wider."""
+    one, two = (compare([0.9, 0.8, 0.7], [0.6, 0.6, 0.6], count) for count in (1, 2))
+    assert one.low is not None
+    assert two.low is not None
+    assert two.low < one.low
+    assert two.confidence == 0.975
+
+
+def test_nothing_differs() -> None:
+    """Equal accuracies are no reason for anything."""
+    found = compare([0.5, 0.6], [0.5, 0.6])
+    assert (found.mean, found.low, found.high, found.wilcoxon_p, found.wins) == (0, 0, 0, 1, 0)
+    assert not found.is_better
+
+
+def test_one_seed_proves_nothing() -> None:
+    """There is no interval, so no connections are recommended, however large the difference."""
+    found = compare([1.0], [0.0])
+    assert (found.low, found.high, found.is_better) == (None, None, False)
+
+
+def test_recommendation() -> None:
+    """The best of those whose interval lies above 0; no connections if there is none, also if all are worse."""
+    base = [0.5, 0.5, 0.5]
+    better, best = compare([0.6, 0.61, 0.6], base), compare([0.7, 0.71, 0.7], base)
+    uncertain, worse = compare([0.9, 0.4, 0.9], base), compare([0.4, 0.41, 0.4], base)
+    one, other, third = parse("1:1"), parse("2:2"), parse("3:3")
+    assert recommend({one: better, other: best, third: uncertain}) == other
+    assert recommend({one: uncertain}) == recommend({one: worse}) == recommend({}) == ()
+
+
+def test_spread() -> None:
+    """Best, worst and evenly between, with no connections at the end wherever they are ranked."""
+    ranked = [parse(f"{port}:0") for port in range(9)]
+    for place in (0, 4, 9):
+        among = [*ranked[:place], (), *ranked[place:]]
+        assert [label(one) for one in spread(among, 4)] == ["0:0", "4:0", "8:0", "none"]
+    assert spread(ranked[:2], 8) == [*ranked[:2], ()]
+
+
+def test_configuration_of_a_trial() -> None:
+    """Seed, connections with their delays, and epochs; everything else is the training part."""
+    config = tiny("training.optimizer.warmup_epochs=3", "training.optimizer.epochs=9", "confirm.epochs=2")
+    architecture = (BackwardConnection(3, 1), BackwardConnection(4, 2, 3))
+    assert as_settings(architecture) == ("3:1", "4:2:3")
+    found = trial_config(config, Trial(architecture, 7))
+    assert (found.seed, found.network.connections) == (7, architecture)
+    assert (found.optimizer.epochs, found.optimizer.warmup_epochs) == (2, 2)
+    assert found.data == config.training.data
+    assert trial_config(tiny("confirm.epochs=0"), Trial((), 0)).optimizer.epochs == 15
+
+
+def test_trained_once(tmp_path: Path) -> None:
+    """Two processes find what one finds; what is there is not trained again."""
+    config, trials = tiny(), [Trial(LOOP, 0), Trial((), 0), Trial((), 0)]
+    seen: list[Trial] = []
+    alone = measure_all(config, trials, tmp_path / "one", on_trial=seen.append)
+    assert seen == trials[:2]
+    assert measure_all(config, trials, tmp_path / "two", workers=2) == alone
+    assert measure_all(config, trials, tmp_path / "one", on_trial=seen.append) == alone
+    assert len(seen) == 2
+    stored = json.loads((tmp_path / "one" / "confirm" / "4-4" / "seed0" / "validation.json").read_text())
+    assert stored["accuracy"] == alone[trials[0]].accuracy
+    tested = measure_all(config, trials[:1], tmp_path / "one", "test")
+    assert tested != {trials[0]: alone[trials[0]]}
+
+
+def test_failures_are_named(tmp_path: Path) -> None:
+    """A training that fails, and a damaged result."""
+    with pytest.raises(ConfigError, match=r"architecture 4:4, seed 3: .*batch_size"):
+        measure_all(tiny("training.optimizer.batch_size=5000"), [Trial(LOOP, 3)], tmp_path)
+    path = Trial(LOOP, 0).folder(tmp_path) / "validation.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"accurate": 1}')
+    with pytest.raises(FileFormatError, match=r"validation\.json"):
+        measure_all(tiny(), [Trial(LOOP, 0)], tmp_path)
