@@ -37,9 +37,11 @@ class PlainScorer:
         variant: str = "code",
         classes: int,
         compiled: bool = False,
+        readout: int = 0,
     ) -> None:
         self.space, self.x, self.labels, self.seed = space, x, labels, seed
         self.surrogate, self.variant, self.classes, self.compiled = surrogate, variant, classes, compiled
+        self.readout = readout or len(x)
 
     def score(self, architectures: Sequence[Architecture]) -> list[Scores]:
         """Both scores of each candidate; they must be defined."""
@@ -75,7 +77,7 @@ class PlainScorer:
         static = self.x.stride(0) == 0
         leaf = (self.x[0] if static else self.x).clone().requires_grad_()
         x = leaf.expand(self.x.shape) if static else leaf
-        network(x, stepped=not self.compiled).mean(0).sum().backward()
+        network(x, stepped=not self.compiled)[len(x) - self.readout :].mean(0).sum().backward()
         assert leaf.grad is not None  # noqa: S101
         rows = (leaf.grad if static else leaf.grad.movedim(0, 1)).flatten(1).double().numpy()
         labels = self.labels.numpy()

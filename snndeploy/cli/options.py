@@ -34,6 +34,24 @@ backward_option = click.option(
 )
 
 
+class Seeds(click.ParamType[range]):
+    """FIRST:END, without the END."""
+
+    name = "FIRST:END"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        """The seeds a text stands for."""
+        if isinstance(value, range):
+            return value
+        parts = str(value).split(":")
+        if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 10 for p in parts):
+            self.fail(f"{value!r} is not of the form 10:20", param, ctx)
+        seeds = range(int(parts[0]), int(parts[1]))
+        if not 0 < len(seeds) <= 1000:
+            self.fail(f"{value!r} are not 1 to 1000 seeds", param, ctx)
+        return seeds
+
+
 class Shape(click.ParamType[tuple[int, ...]]):
     """CxHxW, or a number of features."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snndeploy.cli.options import json_option
+from snndeploy.cli.options import Seeds, json_option
 from snndeploy.cli.train import out_option
 
 if TYPE_CHECKING:
@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Go on with the search in the run folder, or read its result.")
 @click.option("--overwrite", is_flag=True, help="Replace the search in the run folder.")
-@click.option("--ablation", is_flag=True, help="Replace the parts of the search one by one, and compare.")
+@click.option(
+    "--confirm-seeds",
+    "fresh",
+    type=Seeds(),
+    help="Confirm what was found on these seeds, too (10:20 for 10 to 19), and change nothing else in the folder.",
+)
+@click.option(
+    "--ablation",
+    is_flag=True,
+    help="Replace the parts of the search one by one, and compare; on a small budget: at most 200 candidates, 10 "
+    "epochs of the supernet, 5 iterations and 3 seeds for each row.",
+)
+@click.option("--full-budget", is_flag=True, help="With --ablation: all that CONFIG says for each row.")
 @json_option
 def search(
     config: Path,
@@ -44,7 +56,9 @@ def search(
     workers: int,
     resume: bool,
     overwrite: bool,
+    fresh: range | None,
     ablation: bool,
+    full_budget: bool,
     as_json: bool,
 ) -> None:
     """Search for backward connections as CONFIG (a TOML file) says.
@@ -53,16 +67,26 @@ def search(
     trained from scratch with several seeds and compared with no backward connections. The test set is used once,
     at the very end. Under torchrun the ranks share the scores; all else is done by the first one.
 
-    The run folder gets search.json, figures, and a training configuration with a network to start from: snndeploy
-    train RUN/found.toml --from RUN/found.snn.safetensors --out FOLDER.
+    The run folder gets search.json, figures, and how to train what is recommended from scratch, as it was
+    confirmed: snndeploy train RUN/recommended.toml --out FOLDER. A warm start with the weights of the search is
+    there, too, but nothing confirms that it pays: RUN/found.toml --from RUN/found.snn.safetensors.
     """
     from snndeploy.cli.output import emit_json, say
     from snndeploy.cli.searched import ablation_text, as_text, draw
     from snndeploy.train.distributed import World
-    from snndeploy.train.search.ablation import ablate
+    from snndeploy.train.search.ablation import ablate, small
     from snndeploy.train.search.config import SearchConfig
+    from snndeploy.train.search.fresh import check_fresh, confirm_again
 
+    if ablation and fresh is not None:
+        raise click.UsageError("--confirm-seeds confirms what a search found, not the rows of an --ablation")
+    if full_budget and not ablation:
+        raise click.UsageError("--full-budget is that of an --ablation")
     resolved = SearchConfig.from_file(config, overrides)
+    if fresh is not None:
+        check_fresh(resolved, fresh)
+    if ablation and not full_budget:
+        resolved = small(resolved)
     world = World.from_environment()
     if not world.is_first:
         _help(resolved, out, world, workers, ablation=ablation)
@@ -73,6 +97,8 @@ def search(
             facts = {"run": str(out), **ablate(resolved, out, tell=tell, **options)}
         else:
             facts = {"run": str(out), **_search(resolved, out, world, tell, options)}
+        if fresh is not None:
+            facts["fresh_seeds"] = confirm_again(resolved, out, facts, fresh, workers=workers, tell=tell)
     if not ablation:
         figures = draw(facts, out)
         facts["files"] = [*facts["files"], *(path.name for path in figures)]

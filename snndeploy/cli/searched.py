@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _PJ_PER_NJ = 1000
-_ACCURACY = "validation accuracy"
 _SCORES = {"n": "N-score", "e": "E-score"}
 
 
@@ -17,15 +15,35 @@ def as_text(facts: Mapping[str, Any]) -> str:
     parts = [_space(facts), _reliability(facts), _found(facts), _correlation(facts), _confirmation(facts)]
     seconds, seeds = facts["seconds"], facts["seeds"]
     spent = ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items())
-    best = facts["recommendation"]["architecture"]
-    named = "no backward connections" if best == "none" else f"{best} (network.backward = {_quoted(facts)})"
     parts += [
-        f"recommended: {named}\n  rule: {facts['recommendation']['rule']}",
+        _fresh(facts.get("fresh_seeds")),
+        _recommended(facts),
         f"seconds: {sum(seconds.values()):.0f} ({spent})\nseeds: search {seeds['search']}, data {seeds['data']}, "
         f"confirmation {', '.join(map(str, seeds['confirmation'])) or 'none'}",
         f"wrote search.json, {', '.join(facts['files'])} to {facts['run']}",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _recommended(facts: Mapping[str, Any]) -> str:
+    """What to take, why, and how to train it."""
+    found, run, confirm = facts["recommendation"], facts["run"], facts["config"]["confirm"]
+    best = found["architecture"]
+    named = "no backward connections" if best == "none" else f"{best} (network.backward = {_quoted(facts)})"
+    epochs = confirm["epochs"] or facts["config"]["training"]["optimizer"]["epochs"]
+    lines = [f"recommended: {named}", f"  rule: {found['rule']}"]
+    if not found["within_limits"]:
+        lines.append("  it does not keep the energy limit, and nothing that keeps it was found to be better")
+    lines.append(
+        f"  train it from scratch, as it was confirmed (epochs: {epochs}): snndeploy train {run}/recommended.toml "
+        "--out FOLDER"
+    )
+    if "found.snn.safetensors" in facts["files"]:
+        lines.append(
+            f"  an unconfirmed warm start of {facts['finalists'][0]}: snndeploy train {run}/found.toml "
+            f"--from {run}/found.snn.safetensors --out FOLDER"
+        )
+    return "\n".join(lines)
 
 
 def ablation_text(facts: Mapping[str, Any]) -> str:
@@ -60,28 +78,28 @@ def draw(facts: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws what was found on the backbone and, where accuracies were evaluated, how the search went."""
     from snndeploy import figures
 
-    space, best = facts["space"], _row(facts, facts["found"][0])
-    alone = _row(facts, "none")
+    space, best = facts["space"], _row(facts, facts["finalists"][0])
+    found, alone = _row(facts, facts["found"][0]), _row(facts, "none")
     ports = [(name, tuple(shape)) for name, shape in space["ports"]]
     drawn = figures.connections(
         ports,
         [tuple(connection) for connection in best["connections"]],
         folder,
         forward=[tuple(pair) for pair in space["forward"]],
-        title=f"found: {facts['found'][0]}",
+        title=f"{'found' if facts['found'] != ['none'] else 'best with connections'}: {best['architecture']}",
     )
     if alone["accuracy"] is None:
         return drawn
     rows = facts["evaluated"]
-    kind = f"{_ACCURACY}, weights of the supernet"
+    kind = "validation accuracy, weights of the supernet"
     drawn += figures.matrix(
         [figures.Evaluated(_pairs(row["connections"]), row["accuracy"]) for row in rows],
         [name for name, _ in ports],
         folder,
         baseline=alone["accuracy"],
-        accuracy=_ACCURACY,
+        accuracy=f"{kind},\nof what the searches chose to evaluate,",
         allowed=_pairs(space["connections"]),
-        found=_pairs(best["connections"]),
+        found=_pairs(found["connections"]),
     )
     front = [place for place, row in enumerate(rows) if row["architecture"] in facts["pareto_front"]]
     drawn += figures.pareto(
@@ -90,7 +108,7 @@ def draw(facts: Mapping[str, Any], folder: Path) -> list[Path]:
         folder,
         accuracy=kind,
         baseline=rows.index(alone),
-        found=rows.index(best),
+        found=rows.index(found),
     )
     curves = _curves(facts)
     if curves:
@@ -117,12 +135,15 @@ def _curves(facts: Mapping[str, Any]) -> list[Any]:
 def _space(facts: Mapping[str, Any]) -> str:
     space, config = facts["space"], facts["config"]
     count = "an unknown number of" if space["architectures"] is None else f"{space['architectures']}"
+    evaluated = f"{len(facts['evaluated'])} evaluated"
+    if space["architectures"] is not None:
+        evaluated += f" ({100 * len(facts['evaluated']) / space['architectures']:.3g} % of the space)"
     left_out = ", ".join(f"{number} for {why}" for why, number in space["left_out"].items() if number)
     return (
         f"space: {len(space['connections'])} backward connections over {len(space['ports'])} ports, {count} "
         f"architectures with at most {space['most']}{f' (left out: {left_out})' if left_out else ''}\n"
         f"mode {config['mode']}, objective {config['objective']}; {facts['scored']} scored, "
-        f"{len(facts['evaluated'])} evaluated"
+        f"{evaluated}"
     )
 
 
@@ -140,8 +161,9 @@ def _found(facts: Mapping[str, Any]) -> str:
 
     name = facts["config"]["evolution"]["fitness"]
     fitness = "accuracy with the supernet's weights, %" if name == "supernet" else _SCORES[name]
-    named = [("found", one) for one in facts["found"]]
-    named += [("random search", one) for one in facts["random_found"]]
+    named = [("found*", one) for one in facts["found"] if one != "none"]
+    named = named or [("best with BC*", one) for one in facts["finalists"]]
+    named += [("random search*", one) for one in facts["random_found"]]
     rows = []
     for kind, one in [*named, ("no BC", "none")]:
         row = _row(facts, one)
@@ -153,7 +175,18 @@ def _found(facts: Mapping[str, Any]) -> str:
         costs = [row["interval"], row["machine_steps"], row["parameters"]]
         rows.append([kind, one, shown, nanojoules, *costs])
     headers = ["", "architecture", fitness, "energy, nJ ESTIMATED", "II", "machine steps", "parameters"]
-    return table(headers, rows)
+    lines = [table(headers, rows)]
+    if facts["found"] == ["none"]:
+        lines.append(
+            "no backward connections do at least as well by what was looked for; the best with some is confirmed "
+            "all the same"
+        )
+    if name == "supernet":
+        lines.append(
+            f"* the best of {len(facts['evaluated'])} accuracies on the same samples: more than it is worth, as "
+            "chance chose, too"
+        )
+    return "\n".join(lines)
 
 
 def _correlation(facts: Mapping[str, Any]) -> str:
@@ -161,11 +194,11 @@ def _correlation(facts: Mapping[str, Any]) -> str:
     if found is None:
         return ""
     names = {"supernet": "supernet", "n_score": "N-score", "e_score": "E-score"}
-    values = [f"{names[key]} {_signed(value)}" for key, value in found["spearman"].items()]
+    values = [f"{names[key]} {_correlated(value)}" for key, value in found["spearman"].items()]
     count = len(found["architectures"])
     return (
         f"Spearman with the validation accuracy of {count} architectures trained from scratch (seed "
-        f"{found['seed']}): {', '.join(values)}"
+        f"{found['seed']}), in brackets 95 % intervals: {', '.join(values)}"
     )
 
 
@@ -180,15 +213,31 @@ def _confirmation(facts: Mapping[str, Any]) -> str:
         [
             name,
             *(_percent([one["accuracy"] for one in networks[part]]) for part in ("validation", "test")),
-            f"{_mean([one['estimated_energy_pj'] for one in networks['validation']]) / _PJ_PER_NJ:.4g}",
+            f"{networks['mean_energy_pj'] / _PJ_PER_NJ:.4g}{'' if networks['within_limits'] else ' (over the limit)'}",
         ]
         for name, networks in found["networks"].items()
     ]
     headers = ["trained from scratch", "validation accuracy, %", "test accuracy, %", "energy, nJ ESTIMATED"]
     lines = [table(headers, rows)]
     for one in found["comparisons"]:
-        lines.append(f"{one['architecture']} less no BC, paired by seed:")
+        by = "" if one["found_by"] == "search" else f" ({one['found_by']})"
+        lines.append(f"{one['architecture']}{by} less no BC, paired by seed:")
         lines += [f"  {part}: {_difference(one[part])}" for part in ("validation", "test")]
+    return "\n".join([*lines, f"note: {found['note']}"])
+
+
+def _fresh(found: Mapping[str, Any] | None) -> str:
+    """The confirmation on seeds that nothing was chosen with."""
+    if found is None:
+        return ""
+    seeds = found["seeds"]
+    lines = [f"fresh seeds {seeds[0]} to {seeds[-1]}: {found['architecture']} less no BC, paired by seed:"]
+    for part, compared in found["comparison"].items():
+        ours, alone = (
+            _percent([one["accuracy"] for one in found["networks"][name][part]])
+            for name in (found["architecture"], "none")
+        )
+        lines.append(f"  {part}: {_difference(compared)}; accuracies {ours} and {alone} %")
     return "\n".join(lines)
 
 
@@ -216,16 +265,16 @@ def _quoted(facts: Mapping[str, Any]) -> str:
     return "[" + ", ".join(f'"{one}"' for one in facts["recommendation"]["backward"]) + "]"
 
 
-def _signed(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.2f}"
+def _correlated(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "unknown"
+    if found["low"] is None:
+        return f"{found['value']:+.2f} (no interval)"
+    return f"{found['value']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
 
 
 def _gained(value: float, gain: float) -> str:
     return f"{100 * value:.2f} ({100 * gain:+.2f})"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _percent(values: Sequence[float]) -> str:

@@ -50,8 +50,8 @@ def test_text(finished: tuple[Path, Path, Result]) -> None:
     assert "in deploy mode" in text
     lines = text.splitlines()
     for kind, one in (
-        ("found", found["found"][0]),
-        ("random search", found["random_found"][0]),
+        ("found*" if found["found"] != ["none"] else "best with BC*", found["finalists"][0]),
+        ("random search*", found["random_found"][0]),
         ("no BC", "none"),
     ):
         (line,) = [line for line in lines if line.startswith(kind) and line.split()[len(kind.split())] == one]
@@ -60,6 +60,11 @@ def test_text(finished: tuple[Path, Path, Result]) -> None:
         assert line.split()[-4:-2] == [str(row["interval"]), str(row["machine_steps"])]
     assert "energy, nJ ESTIMATED" in text
     assert "Spearman with the validation accuracy of 3 architectures trained from scratch (seed 0)" in text
+    assert f"{100 * len(found['evaluated']) / 121:.3g} % of the space" in text
+    assert "more than it is worth, as chance chose, too" in text
+    assert f"note: {found['confirmation']['note']}" in text
+    assert f"snndeploy train {out}/recommended.toml" in text
+    assert "an unconfirmed warm start of" in text
     compared = found["confirmation"]["comparisons"][0]["validation"]
     assert f"  validation: {100 * compared['mean']:+.2f} points, 95 % interval" in text
     assert "seeds: search 1, data 0, confirmation 0, 1" in text
@@ -96,11 +101,41 @@ def test_json_of_a_finished_search(finished: tuple[Path, Path, Result], run_json
     before = (out / "search.json").stat().st_mtime_ns
     facts = run_json("search", config, "--out", out, "--resume")
     assert facts.pop("run") == str(out)
-    assert set(facts["files"]) == FIGURES | {"found.toml", "found.snn.safetensors"}
+    assert set(facts["files"]) == FIGURES | {"recommended.toml", "found.toml", "found.snn.safetensors"}
     expected = written(out)
     facts["files"] = expected["files"]
     assert timeless(facts) == expected
     assert (out / "search.json").stat().st_mtime_ns == before
+
+
+def test_fresh_seeds(
+    finished: tuple[Path, Path, Result],
+    run: Callable[..., Result],
+    run_json: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """Two more pairs of trainings, compared by themselves; the search stays as it is, and nothing is done twice."""
+    config, done, _ = finished
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    found = run_json("search", config, "--out", out, "--resume", "--confirm-seeds", "7:9")["fresh_seeds"]
+    assert found["architecture"] == written(out)["finalists"][0]
+    for part in ("validation", "test"):
+        ours, alone = (
+            [one["accuracy"] for one in found["networks"][name][part]]
+            for name in (found["architecture"], "none")
+        )
+        differences = [a - b for a, b in zip(ours, alone, strict=True)]
+        assert found["comparison"][part]["differences"] == pytest.approx(differences, abs=1e-12)
+        assert found["comparison"][part]["confidence"] == 0.95
+    assert json.loads((out / "confirm" / "seeds7-8.json").read_text()) == found
+    for name in ("search.json", "evolution.json", "evaluations.jsonl", "seconds.json"):
+        assert (out / name).read_bytes() == (done / name).read_bytes()
+    again = run("search", config, "--out", out, "--resume", "--confirm-seeds", "7:9")
+    assert again.exit_code == 0
+    assert "fresh seeds, " not in again.stderr
+    compared = found["comparison"]["validation"]
+    assert f"fresh seeds 7 to 8: {found['architecture']} less no BC" in again.stdout
+    assert f"  validation: {100 * compared['mean']:+.2f} points, 95 % interval" in again.stdout
 
 
 def test_what_is_found_trains(
@@ -124,6 +159,11 @@ def test_what_is_found_trains(
         (("--set", "space.limits.parameters=5", "--set", "objective=limits"), "space.limits.parameters"),
         (("--ablation", "--set", "confirm.seeds=[]"), "confirm.seeds"),
         (("--workers", "0"), "--workers"),
+        (("--confirm-seeds", "1:3"), "others than those of the search"),
+        (("--confirm-seeds", "9:9"), "--confirm-seeds"),
+        (("--confirm-seeds", "ten"), "--confirm-seeds"),
+        (("--confirm-seeds", "8:9", "--ablation"), "--ablation"),
+        (("--full-budget",), "--ablation"),
     ],
 )
 def test_mistakes(run: Callable[..., Result], tmp_path: Path, options: tuple[str, ...], message: str) -> None:
@@ -179,7 +219,5 @@ def test_ranks(run: Callable[..., Result], tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "rank 1 of 2: its share of the scores is done" in result.stderr
     assert json.loads(result.stdout)["scored"] >= 40
-    shares = [(tmp_path / "two" / f"scores.rank{rank}.jsonl").read_text().splitlines() for rank in range(2)]
-    assert min(map(len, shares)) > 0
     assert run("search", config, "--out", tmp_path / "one", *SHORT).exit_code == 0
     assert written(tmp_path / "one") == written(tmp_path / "two")

@@ -87,7 +87,8 @@ class ScoreConfig:
     scores: "both", "n" or "e".
     candidates: Architectures drawn at random and scored (the size of P_init); 0 leaves the scores out, and the
         first population is random.
-    batch: Samples of the one class-balanced batch that all candidates see.
+    batch: Samples of the one class-balanced batch that all candidates see, at least 10 of a class: with fewer
+        than 10 for each of them, it has some of the classes only.
     variant: Of the N-score: "code", as its authors computed it, or "normalised".
     reliability_candidates: How many candidates the reliability of the scores is measured on.
     reliability_repeats: Batches and initialisations it is measured between.
@@ -107,7 +108,7 @@ class ScoreConfig:
         _require(
             0 <= self.candidates <= 10**7, "score.candidates", "must lie in [0, 10000000]", self.candidates
         )
-        _require(4 <= self.batch <= 10**5, "score.batch", "must lie in [4, 100000]", self.batch)
+        _require(10 <= self.batch <= 10**5, "score.batch", "must lie in [10, 100000]", self.batch)
         _require_one_of(VARIANTS, "score.variant", self.variant)
         few = self.reliability_candidates
         _require(

@@ -6,23 +6,20 @@ backward connections: with the same seed both start from the same backbone and s
 
 Validation samples decide everything. The accuracy on test samples is computed once, at the very end, of the
 networks that are compared; nothing depends on it. As the architecture was chosen on the same validation
-samples, though with other weights, theirs is the figure to believe.
+samples, though with other weights, that of the test samples is the figure to believe.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.stats import t, wilcoxon
 
-from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.errors import ConfigError
 from snndeploy.ir import BackwardConnection, Network
 from snndeploy.train.config import Config
 from snndeploy.train.data import Dataset, load
@@ -30,15 +27,17 @@ from snndeploy.train.evaluation import evaluate
 from snndeploy.train.loop import fit
 from snndeploy.train.machine import device_of
 from snndeploy.train.pool import Failure, map_tasks
+from snndeploy.train.search.comparison import Comparison, compare
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.folder import CONFIRM, read_json, write_json
+from snndeploy.train.search.records import record
 from snndeploy.train.search.space import Architecture, label
 
-RULE = (
-    "no backward connections, unless the confidence interval of the paired difference in validation accuracy "
-    "lies above 0"
+NOTE = (
+    "what is compared was chosen on the same validation samples that it is compared on, though with other weights; "
+    "samples that nothing was chosen on are the test samples"
 )
-_LEVEL = 0.05
+"""That goes with every comparison."""
 
 Part: TypeAlias = Literal["validation", "test"]
 
@@ -61,34 +60,14 @@ class Measured:
     """A trained network on validation or test samples; energy is that of a sample, estimated."""
 
     accuracy: float
+    samples: int
     estimated_energy_pj: float
     dead_rate: float
 
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Paired differences in accuracy, an architecture less no backward connections.
-
-    differences: By seed.
-    mean: Of them.
-    low, high: Interval of Student's t; None with fewer than two seeds.
-    confidence: Of the interval, 95 % shared among all comparisons that are made (Bonferroni).
-    wilcoxon_p: Two-sided, of the signed-rank test; 1 if nothing differs.
-    wins: Seeds with a positive difference.
-    """
-
-    differences: tuple[float, ...]
-    mean: float
-    low: float | None
-    high: float | None
-    confidence: float
-    wilcoxon_p: float
-    wins: int
-
     @property
-    def is_better(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.low is not None and self.low > 0
+    def right(self) -> int:
+        """How many answers are right."""
+        return round(self.accuracy * self.samples)
 
 
 def trial_config(config: SearchConfig, trial: Trial) -> Config:
@@ -159,9 +138,25 @@ def load_trial(
         network: Network = fit(own, trial.folder(run), resume=True, data=source)
         samples = source.validation if part == "validation" else source.test
         found = evaluate(network, samples, device=device_of(own.device))
-        return Measured(found.accuracy, found.estimated_energy_pj, found.dead_rate)
+        return Measured(found.accuracy, len(samples), found.estimated_energy_pj, found.dead_rate)
 
     return measure
+
+
+def compare_trained(
+    one: Architecture, seeds: Sequence[int], measured: Mapping[Trial, Measured], comparisons: int = 1
+) -> Comparison:
+    """An architecture with no backward connections, where both were trained with the seeds.
+
+    Args:
+        one: The architecture.
+        seeds: To compare with.
+        measured: Both with each of them, on the same samples.
+        comparisons: As of `snndeploy.train.search.comparison.compare`.
+    """
+    ours, alone = ([measured[Trial(each, seed)] for seed in seeds] for each in (one, ()))
+    rights = [found.right for found in ours], [found.right for found in alone]
+    return compare(*rights, alone[0].samples, comparisons)
 
 
 def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
@@ -180,53 +175,11 @@ def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
     return [*(others[place] for place in places), ()]
 
 
-def compare(ours: Sequence[float], theirs: Sequence[float], comparisons: int = 1) -> Comparison:
-    """Compares accuracies that belong together in pairs.
-
-    Args:
-        ours: Of an architecture, by seed.
-        theirs: Without backward connections, by the same seeds.
-        comparisons: How many are made on the same seeds, which all intervals are to hold for.
-
-    Example:
-        >>> found = compare([0.9, 0.8, 0.9], [0.7, 0.7, 0.8])
-        >>> round(found.mean, 3), round(found.low, 3), found.wins, found.is_better
-        (0.133, -0.01, 3, False)
-    """
-    differences = tuple(a - b for a, b in zip(ours, theirs, strict=True))
-    mean, count = statistics.fmean(differences), len(differences)
-    level = _LEVEL / comparisons
-    low = high = None
-    if count > 1:
-        error = statistics.stdev(differences) / math.sqrt(count)
-        reach = float(t.ppf(1 - level / 2, count - 1)) * error
-        low, high = mean - reach, mean + reach
-    nonzero = [difference for difference in differences if difference]
-    return Comparison(
-        differences=differences,
-        mean=mean,
-        low=low,
-        high=high,
-        confidence=1 - level,
-        wilcoxon_p=float(wilcoxon(nonzero).pvalue) if nonzero else 1.0,
-        wins=sum(difference > 0 for difference in differences),
-    )
-
-
-def recommend(comparisons: Mapping[Architecture, Comparison]) -> Architecture:
-    """The architecture with the largest mean difference among those that are better; none if there is none."""
-    better = [one for one, comparison in comparisons.items() if comparison.is_better]
-    return max(better, key=lambda one: comparisons[one].mean, default=())
-
-
 def _as_setting(connection: BackwardConnection) -> str:
     delay = f":{connection.delay}" if connection.delay != 1 else ""
     return f"{connection.source}:{connection.target}{delay}"
 
 
 def _read(path: Path) -> Measured | None:
-    values: Any = read_json(path)
-    try:
-        return None if values is None else Measured(**values)
-    except TypeError as error:
-        raise FileFormatError(str(path), "must hold an accuracy", got=error, remedy="delete it") from None
+    values = read_json(path)
+    return None if values is None else record(Measured, values, str(path))

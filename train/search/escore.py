@@ -8,7 +8,7 @@ For class c, Sigma is the matrix of correlation coefficients between the gradien
 
 Source: BCNAS-SNN, eqs. 9 to 15, after Lopes et al. (ICANN 2021), as their code computes it: the exponents and
 the two cases are those of the code. J is the gradient of the sum over batch and classes of the logits' mean over
-time, with respect to the image, or to all frames.
+the steps that the answer is read from, all in the source, with respect to the image, or to all frames.
 """
 
 from __future__ import annotations

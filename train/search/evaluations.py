@@ -14,14 +14,14 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.errors import ConfigError
 from snndeploy.train.pool import Failure, map_tasks
 from snndeploy.train.search import ranking
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.fitness import Fitness, load_evaluator
-from snndeploy.train.search.folder import EVALUATIONS, SUPERNET, append_line, read_lines
-from snndeploy.train.search.scoring import score_all
-from snndeploy.train.search.space import Architecture, Space, label, parse
+from snndeploy.train.search.folder import EVALUATIONS, SUPERNET, append_lines, by_architecture, read_lines
+from snndeploy.train.search.scoring import read_scores, score_all
+from snndeploy.train.search.space import Architecture, Space, label
 
 START_SECONDS = 20.0
 """Evaluations that take no longer, by the time of the first, are done without starting processes for them."""
@@ -66,7 +66,7 @@ class Evaluations:
             if isinstance(found, Failure):
                 raise ConfigError(f"architecture {label(left[index])}", found.message)
             line = {"architecture": label(left[index]), **dataclasses.asdict(found)}
-            append_line(self.folder / EVALUATIONS, line)
+            append_lines(self.folder / EVALUATIONS, [line])
             self.known[left[index]] = found
             done += 1
             on_done(done)
@@ -90,15 +90,20 @@ class Evaluations:
     def known(self) -> dict[Architecture, Fitness]:
         """Everything evaluated with the weights of the supernet."""
         path = self.folder / EVALUATIONS
-        try:
-            return {parse(line.pop("architecture")): Fitness(**line) for line in read_lines(path)}
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(str(path), "must hold evaluations of architectures", got=error) from None
+        return by_architecture(Fitness, read_lines(path), path)
 
     def _by_score(
         self, architectures: Sequence[Architecture], on_done: Callable[[int], None]
     ) -> list[ranking.Fitness]:
-        found = score_all(self.config, architectures, self.folder, workers=self.workers, on_chunk=on_done)
+        different = set(architectures)
+        done = len(different & read_scores(self.folder).keys())
+
+        def on_chunk(count: int) -> None:
+            nonlocal done
+            done += count
+            on_done(done)
+
+        found = score_all(self.config, architectures, self.folder, workers=self.workers, on_chunk=on_chunk)
         name = self.config.evolution.fitness
         values = [found[one].n if name == "n" else found[one].e for one in architectures]
         return [ranking.Fitness(accuracy=-math.inf if value is None else value) for value in values]

@@ -33,7 +33,8 @@ class Fitness:
     """Of one architecture.
 
     accuracy: Share of right answers on the validation samples.
-    standard_error: Of that share, with the samples taken as independent: sqrt(p * (1 - p) / samples).
+    standard_error: Of that share, with the samples taken as independent: sqrt(p * (1 - p) / samples), where p is
+        (right + 1) / (samples + 2), so that it is not 0 where all answers are right, or none.
     firing_rates: Spikes per neuron and time step of every Lif.
     spikes: Of every Lif, per sample: over all its neurons and time steps.
     synops: Synaptic operations that these spikes cause, per sample, each spike counting exactly the synapses
@@ -58,10 +59,10 @@ class Fitness:
             steps: Logical time steps T.
             samples: How many were evaluated.
         """
-        right = evaluation.accuracy
+        share = (evaluation.accuracy * samples + 1) / (samples + 2)
         return cls(
-            accuracy=right,
-            standard_error=math.sqrt(right * (1 - right) / samples),
+            accuracy=evaluation.accuracy,
+            standard_error=math.sqrt(share * (1 - share) / samples),
             firing_rates=evaluation.firing_rates,
             spikes={
                 name: rate * math.prod(graph.shapes[name]) * steps

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,21 @@ from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir.files import write_text
 from snndeploy.train.products import remove
 from snndeploy.train.search.config import SearchConfig
+from snndeploy.train.search.records import REMEDY, Record, numbers, record
+from snndeploy.train.search.space import Architecture, parse
 
 CONFIG = "config.toml"
 CANDIDATES, RELIABILITY, POPULATION = "candidates.json", "reliability.json", "population.json"
 SUPERNET = "supernet"
+SCORES = "scores.jsonl"
 EVALUATIONS, EVOLUTION, RANDOM = "evaluations.jsonl", "evolution.json", "random.json"
-CONFIRM, TESTED = "confirm", "tested.json"
+CONFIRM = "confirm"
 FOUND, FOUND_NETWORK = "found.toml", "found.snn.safetensors"
+RECOMMENDED = "recommended.toml"
 SECONDS, SEARCH = "seconds.json", "search.json"
+FIGURES = tuple(
+    f"{name}.{end}" for name in ("connections", "matrix", "pareto", "best_so_far") for end in ("svg", "png")
+)
 ABLATION, ABLATION_TABLE = "ablation", "ablation.json"
 
 # search.json goes first: where it is, everything else is, too.
@@ -35,13 +42,14 @@ _FILES = (
     EVALUATIONS,
     EVOLUTION,
     RANDOM,
-    TESTED,
     FOUND,
     FOUND_NETWORK,
+    RECOMMENDED,
     SECONDS,
+    SCORES,
+    *FIGURES,
 )
 _FOLDERS = (SUPERNET, CONFIRM, ABLATION)
-_REMEDY = "delete it and resume again, or replace the search with --overwrite"
 
 
 def open_run(config: SearchConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -84,7 +92,7 @@ def read_json(path: Path) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise FileFormatError(str(path), "cannot be read", got=error, remedy=_REMEDY) from None
+        raise FileFormatError(str(path), "cannot be read", got=error, remedy=REMEDY) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,6 +104,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_object(path: Path, *keys: str) -> dict[str, Any] | None:
+    """The JSON object of a file, which must have the keys; None if there is no file.
+
+    Raises:
+        FileFormatError: It is damaged.
+    """
+    value = read_json(path)
+    if value is None and not path.exists():
+        return None
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        needed = f" with {', '.join(keys)}" if keys else ""
+        raise FileFormatError(str(path), f"must hold an object{needed}", remedy=REMEDY)
+    return value
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """What each stage took so far.
+
+    Raises:
+        FileFormatError: The file is damaged.
+    """
+    path = folder / SECONDS
+    found = read_json(path)
+    return {} if found is None else numbers(found, str(path))
+
+
 @contextmanager
 def timed(folder: Path, stage: str) -> Iterator[None]:
     """Adds the seconds that the block takes to those of a stage; what is killed in it is not counted."""
@@ -103,7 +137,7 @@ def timed(folder: Path, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        spent = read_json(folder / SECONDS) or {}
+        spent = seconds(folder)
         spent[stage] = spent.get(stage, 0.0) + time.monotonic() - start
         write_json(folder / SECONDS, spent)
 
@@ -123,17 +157,55 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [_object(line, f"{path}, line {number}") for number, line in enumerate(whole.splitlines(), 1)]
 
 
-def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Adds a JSON object as a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds JSON objects, one in each line.
+
+    Raises:
+        FileFormatError: The file cannot be written.
+    """
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise FileFormatError(str(path), "cannot be written", got=error.strerror) from error
+
+
+def by_architecture(
+    kind: type[Record], rows: Iterable[Mapping[str, Any]], path: Path, *, first: int = 1
+) -> dict[Architecture, Record]:
+    """What lines of a file say of the architecture that each names.
+
+    Args:
+        kind: Dataclass of what they say.
+        rows: As `read_lines` gives them.
+        path: The file, for messages.
+        first: Number of the first of these lines.
+
+    Raises:
+        FileFormatError: A line says something else.
+    """
+    found: dict[Architecture, Record] = {}
+    for number, row in enumerate(rows, first):
+        where = f"{path}, line {number}"
+        values = dict(row)
+        name = values.pop("architecture", None)
+        try:
+            architecture = parse(name if isinstance(name, str) else "")
+        except ConfigError:
+            raise FileFormatError(where, "must name an architecture", got=repr(name), remedy=REMEDY) from None
+        found[architecture] = record(kind, values, where)
+    return found
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(where, "is damaged", got=error, remedy=_REMEDY) from None
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(where, "is damaged", got=error, remedy=REMEDY) from None
+    if not isinstance(value, dict):
+        raise FileFormatError(where, "must hold an object", got=value, remedy=REMEDY)
+    return value
 
 
 def _config(path: Path) -> SearchConfig | None:
@@ -176,7 +248,7 @@ def _clear(folder: Path) -> None:
     """Removes what a search left, and nothing else."""
     if _config(folder / CONFIG) is None:
         raise ConfigError(str(folder), "holds something else than a search", remedy="choose another folder")
-    for path in [folder / name for name in _FILES] + sorted(folder.glob("scores.rank*.jsonl")):
+    for path in [folder / name for name in _FILES]:
         remove(path)
     for name in _FOLDERS:
         if (folder / name).is_dir() and not (folder / name).is_symlink():

@@ -14,7 +14,7 @@ class Fitness:
     """What an evaluation found.
 
     accuracy: Or whatever else is to be large, such as a score; -inf for what was rejected.
-    standard_error: Of the accuracy, sqrt(p (1 - p) / samples) for a share p of right answers.
+    standard_error: Of the accuracy; of a share of right answers as `snndeploy.train.search.fitness` takes it.
     energy_pj: Estimated, of one sample.
     machine_steps: Latency of one sample.
     """

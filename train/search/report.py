@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from snndeploy.errors import FileFormatError
@@ -18,19 +19,12 @@ from snndeploy.train.checkpoint import CHECKPOINT_FILE
 from snndeploy.train.data import load
 from snndeploy.train.machine import Machine
 from snndeploy.train.search import folder
+from snndeploy.train.search.choice import Choice
+from snndeploy.train.search.comparison import RULE, Comparison, recommend, spearman_interval
 from snndeploy.train.search.config import SearchConfig
-from snndeploy.train.search.confirm import (
-    RULE,
-    Comparison,
-    Measured,
-    Trial,
-    as_settings,
-    compare,
-    recommend,
-)
+from snndeploy.train.search.confirm import NOTE, Measured, Trial, as_settings, compare_trained, trial_config
 from snndeploy.train.search.evolution import Evolution
-from snndeploy.train.search.fitness import Fitness as SupernetFitness
-from snndeploy.train.search.ranking import Fitness, Ranking, fronts
+from snndeploy.train.search.fitness import Fitness
 from snndeploy.train.search.reliability import Reliability, ScoreReliability, spearman
 from snndeploy.train.search.scoring import Scores
 from snndeploy.train.search.space import Architecture, Space, label
@@ -38,15 +32,28 @@ from snndeploy.train.search.supernet import Supernet, supernet_config
 from snndeploy.train.snapshot import restore_network
 from snndeploy.train.trainer import Trainer
 
+KEYS = (
+    "config",
+    "space",
+    "evaluated",
+    "found",
+    "finalists",
+    "confirmation",
+    "recommendation",
+    "seconds",
+    "files",
+)
+"""Without which a file is no search.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What the stages of a search found.
 
+    candidates: How many were drawn to be scored; a small space has fewer than asked for.
     first: The first population; empty if it was random.
-    fitness: Of everything evaluated, the backbone alone included.
-    evaluated: The same in detail, where the supernet was asked.
-    found: The best, the best first.
+    evaluated: Everything that the supernet was asked for.
+    choice: Of everything evaluated.
     correlated: Trained once from scratch, with `correlated_seed`.
     trained, tested: Networks trained from scratch, on validation and on test samples.
     """
@@ -56,31 +63,45 @@ class Outcome:
     space: Space
     scores: Mapping[Architecture, Scores]
     reliability: Reliability | None
+    candidates: int
     first: Sequence[Architecture]
     evolution: Evolution
     random: Evolution
-    fitness: Mapping[Architecture, Fitness]
-    evaluated: Mapping[Architecture, SupernetFitness]
-    found: Sequence[Architecture]
+    evaluated: Mapping[Architecture, Fitness]
+    choice: Choice
     correlated: Sequence[Architecture]
     correlated_seed: int
     trained: Mapping[Trial, Measured]
     tested: Mapping[Trial, Measured]
 
     @property
-    def ranking(self) -> Ranking:
-        """What was looked for."""
-        return Ranking.of(self.config)
+    def comparisons(self) -> dict[Architecture, Comparison]:
+        """Of all finalists, on validation samples."""
+        seeds = self.config.confirm.seeds
+        return {one: self.compared(one, self.trained) for one in (self.choice.finalists if seeds else ())}
 
     @property
-    def comparisons(self) -> dict[Architecture, Comparison]:
-        """What was found, each with no backward connections, on validation samples."""
-        seeds = self.config.confirm.seeds
-        alone = [self.trained[Trial((), seed)].accuracy for seed in seeds]
-        return {
-            one: compare([self.trained[Trial(one, seed)].accuracy for seed in seeds], alone, len(self.found))
-            for one in (self.found if seeds else ())
-        }
+    def recommended(self) -> Architecture:
+        """By the rule."""
+        allowed = {one: found for one, found in self.comparisons.items() if self.is_within_limits(one)}
+        return recommend(allowed)
+
+    def compared(self, one: Architecture, measured: Mapping[Trial, Measured]) -> Comparison:
+        """An architecture with no backward connections; the finalists share the error of their comparisons."""
+        comparisons = len(self.choice.finalists) if one in self.choice.finalists else 1
+        return compare_trained(one, self.config.confirm.seeds, measured, comparisons)
+
+    def energy_pj(self, one: Architecture) -> float:
+        """Estimated, mean over the networks of the confirmation; as the search took it where there are none."""
+        found = [self.trained[Trial(one, seed)] for seed in self.config.confirm.seeds]
+        if not found:
+            return self.choice.fitness[one].energy_pj
+        return fmean(network.estimated_energy_pj for network in found)
+
+    def is_within_limits(self, one: Architecture) -> bool:
+        """Whether the trained networks keep the energy limit; all others narrow the space."""
+        limit = self.choice.ranking.energy_limit_pj
+        return not limit or self.energy_pj(one) <= limit
 
 
 def report(outcome: Outcome, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -91,21 +112,24 @@ def report(outcome: Outcome, seconds: Mapping[str, float]) -> dict[str, Any]:
         seconds: That each stage took.
     """
     config, space = outcome.config, outcome.space
-    random_best = [one.architecture for one in outcome.random.best(outcome.ranking)]
     return {
         "config": asdict(config),
         "space": _space(space),
         "reliability": None if outcome.reliability is None else asdict(outcome.reliability),
+        "candidates": outcome.candidates,
         "scored": len(outcome.scores),
         "first_population": [label(one) for one in outcome.first],
-        "evaluated": [_evaluated(outcome, one) for one in outcome.fitness],
+        "evaluated": [_evaluated(outcome, one) for one in outcome.choice.fitness],
         "best_so_far": {
-            name: [None if value == -math.inf else value for value in found.best_so_far(outcome.ranking)]
+            name: [
+                None if value == -math.inf else value for value in found.best_so_far(outcome.choice.ranking)
+            ]
             for name, found in (("evolution", outcome.evolution), ("random", outcome.random))
         },
-        "pareto_front": [label(one) for one in _front(outcome)],
-        "found": [label(one) for one in outcome.found],
-        "random_found": [label(one) for one in random_best],
+        "pareto_front": [label(one) for one in outcome.choice.front],
+        "found": [label(one) for one in outcome.choice.found],
+        "finalists": [label(one) for one in outcome.choice.finalists],
+        "random_found": [label(outcome.choice.rival)],
         "correlation": _correlation(outcome),
         "confirmation": _confirmation(outcome),
         "recommendation": _recommendation(outcome),
@@ -116,27 +140,31 @@ def report(outcome: Outcome, seconds: Mapping[str, float]) -> dict[str, Any]:
             "confirmation": list(config.confirm.seeds),
         },
         "seconds": dict(seconds),
-        "files": [name for name in (folder.FOUND, folder.FOUND_NETWORK) if (outcome.run / name).exists()],
+        "files": [
+            name
+            for name in (folder.RECOMMENDED, folder.FOUND, folder.FOUND_NETWORK)
+            if (outcome.run / name).exists()
+        ],
     }
 
 
 def write_found(outcome: Outcome, shared: Path) -> None:
-    """Writes how to train what was found, and the network that it is to start from, if there is a supernet.
+    """Writes how to train what is recommended, and the same for the first finalist.
 
-    The training takes in the validation samples, as nothing is left to be chosen.
+    Both are trained as they were confirmed: from scratch, for as many epochs. The validation samples are taken
+    in, as nothing is left to be chosen. If there is a supernet, a network with its weights is written for the
+    finalist, too; nothing here says whether a training that starts from it does any better.
 
     Raises:
         FileFormatError: A file cannot be written, or the supernet is damaged.
     """
-    best, training = outcome.found[0], outcome.config.training
-    own = replace(
-        training,
-        network=replace(training.network, backward=as_settings(best)),
-        data=replace(training.data, merge_validation=True),
-    )
-    write_text(outcome.run / folder.FOUND, own.to_toml())
-    if outcome.config.evolution.fitness == "supernet":
-        network = network_of(outcome.config, outcome.space, shared / folder.SUPERNET, best)
+    best, config = outcome.choice.finalists[0], outcome.config
+    for name, one in ((folder.RECOMMENDED, outcome.recommended), (folder.FOUND, best)):
+        own = trial_config(config, Trial(one, config.training.seed))
+        merged = replace(own, data=replace(own.data, merge_validation=True))
+        write_text(outcome.run / name, merged.to_toml())
+    if config.evolution.fitness == "supernet":
+        network = network_of(config, outcome.space, shared / folder.SUPERNET, best)
         save(network, outcome.run / folder.FOUND_NETWORK)
 
 
@@ -188,7 +216,7 @@ def _space(space: Space) -> dict[str, Any]:
 def _evaluated(outcome: Outcome, one: Architecture) -> dict[str, Any]:
     """An architecture with its scores, its fitness, its costs, and when it was evaluated."""
     scores, found = outcome.scores.get(one), outcome.evaluated.get(one)
-    value = outcome.fitness[one].accuracy
+    value = outcome.choice.fitness[one].accuracy
     return {
         "architecture": label(one),
         "backward": list(as_settings(one)),
@@ -207,15 +235,6 @@ def _evaluated(outcome: Outcome, one: Architecture) -> dict[str, Any]:
 
 def _iteration(search: Evolution, one: Architecture) -> int | None:
     return next((judged.iteration for judged in search.judged if judged.architecture == one), None)
-
-
-def _front(outcome: Outcome) -> list[Architecture]:
-    """Of accuracy, energy and latency, over everything evaluated; the most accurate first."""
-    allowed = [one for one, found in outcome.fitness.items() if outcome.ranking.allows(found)]
-    if outcome.config.evolution.fitness != "supernet" or not allowed:
-        return []
-    first = fronts([outcome.fitness[one] for one in allowed])[0]
-    return sorted((allowed[i] for i in first), key=lambda one: -outcome.fitness[one].accuracy)
 
 
 def _correlation(outcome: Outcome) -> dict[str, Any] | None:
@@ -241,48 +260,58 @@ def _correlation(outcome: Outcome) -> dict[str, Any] | None:
             }
             for place, one in enumerate(outcome.correlated)
         ],
-        "spearman": {name: spearman(values, trained) for name, values in columns.items()},
+        "spearman": {name: _rank_correlation(values, trained) for name, values in columns.items()},
     }
+
+
+def _rank_correlation(values: Sequence[float | None], trained: Sequence[float]) -> dict[str, Any] | None:
+    """With its interval of 95 %; None if it is not defined."""
+    value = spearman(values, trained)
+    if value is None:
+        return None
+    count = sum(one is not None for one in values)
+    low, high = spearman_interval(value, count) or (None, None)
+    return {"value": value, "low": low, "high": high, "architectures": count}
 
 
 def _confirmation(outcome: Outcome) -> dict[str, Any] | None:
     seeds = outcome.config.confirm.seeds
     if not seeds:
         return None
+    compared = list(dict.fromkeys([*outcome.choice.finalists, outcome.choice.rival]))
     return {
+        "note": NOTE,
         "networks": {
             label(one): {
-                name: [asdict(found[Trial(one, seed)]) for seed in seeds]
-                for name, found in (("validation", outcome.trained), ("test", outcome.tested))
+                **{
+                    name: [asdict(found[Trial(one, seed)]) for seed in seeds]
+                    for name, found in (("validation", outcome.trained), ("test", outcome.tested))
+                },
+                "mean_energy_pj": outcome.energy_pj(one),
+                "within_limits": outcome.is_within_limits(one),
             }
-            for one in (*outcome.found, ())
+            for one in (*compared, ())
         },
-        "comparisons": [
-            {
-                "architecture": label(one),
-                "is_better": comparison.is_better,
-                "validation": asdict(comparison),
-                "test": asdict(_on_test(outcome, one)),
-            }
-            for one, comparison in outcome.comparisons.items()
-        ],
+        "comparisons": [_comparison(outcome, one) for one in compared],
     }
 
 
-def _on_test(outcome: Outcome, one: Architecture) -> Comparison:
-    ours, alone = (
-        [outcome.tested[Trial(architecture, seed)].accuracy for seed in outcome.config.confirm.seeds]
-        for architecture in (one, ())
-    )
-    return compare(ours, alone, len(outcome.found))
+def _comparison(outcome: Outcome, one: Architecture) -> dict[str, Any]:
+    validation = outcome.compared(one, outcome.trained)
+    return {
+        "architecture": label(one),
+        "found_by": "search" if one in outcome.choice.finalists else "random search",
+        "is_better": validation.is_better,
+        "validation": asdict(validation),
+        "test": asdict(outcome.compared(one, outcome.tested)),
+    }
 
 
 def _recommendation(outcome: Outcome) -> dict[str, Any]:
-    """By the rule, and nothing that breaks the energy limit."""
-    allowed = {
-        one: comparison
-        for one, comparison in outcome.comparisons.items()
-        if outcome.ranking.allows(outcome.fitness[one])
+    best = outcome.recommended
+    return {
+        "architecture": label(best),
+        "backward": list(as_settings(best)),
+        "within_limits": outcome.is_within_limits(best),
+        "rule": RULE,
     }
-    best = recommend(allowed)
-    return {"architecture": label(best), "backward": list(as_settings(best)), "rule": RULE}

@@ -5,20 +5,21 @@ gradient with respect to the input the E-score. Weights want no gradient. What n
 the same in every candidate; it is computed once for candidates that share it, with what a gradient through it
 needs.
 
-Many candidates are shared among processes, and among ranks on several machines. Each rank appends what it finds
-to a file of its own, `scores.rank<r>.jsonl`, so that a run that was killed goes on where it stood.
+Many candidates are shared among processes, and among ranks on several machines. After each chunk the ranks tell
+each other what they found, and the first one appends it to `scores.jsonl`, so that a run that was killed goes on
+where it stood, and no folder need be seen by all of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,22 +28,23 @@ from snndeploy.ir import Graph
 from snndeploy.nn import initial_weights
 from snndeploy.nn.engine import Plan, Simulation, simulate
 from snndeploy.nn.surrogate import Surrogate, Triangle, surrogate_of
-from snndeploy.train.data import Dataset, load, network_input
+from snndeploy.train.data import load
 from snndeploy.train.distributed import World
 from snndeploy.train.machine import device_of
 from snndeploy.train.memory import kept_memory
 from snndeploy.train.model import build_graph
 from snndeploy.train.pool import Failure, map_tasks
+from snndeploy.train.search.batch import balanced_batch
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.escore import judged
+from snndeploy.train.search.folder import SCORES, append_lines, by_architecture, read_lines
 from snndeploy.train.search.nscore import Kernel, Variant
-from snndeploy.train.search.space import Architecture, Space, label, parse
+from snndeploy.train.search.records import REMEDY
+from snndeploy.train.search.space import Architecture, Space, label
 
 Wanted: TypeAlias = Literal["both", "n", "e"]
 
 CHUNK = 16  # candidates that a worker takes at a time
-_BATCH = 11  # stream of random numbers
-_FEWEST = 10  # samples of a class, for correlations within it
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Scorer:
         variant: Of the N-score.
         classes: Of the data set.
         wanted: Which scores.
+        readout: How many of the last steps the answer is read from, for the E-score; 0 for all.
     """
 
     def __init__(
@@ -92,12 +95,14 @@ class Scorer:
         variant: Variant = "code",
         classes: int,
         wanted: Wanted = "both",
+        readout: int = 0,
     ) -> None:
         self.space, self.labels, self.classes, self.wanted = space, labels, classes, wanted
         self.surrogate, self.variant = surrogate, variant
         arrays = initial_weights(space.supergraph, seed, backward_scale=1.0)
         self._tensors = {name: torch.from_numpy(array).to(x) for name, array in arrays.items()}
         self._steps = len(x)
+        self._readout = slice(len(x) - (readout or len(x)), None)
         self._static = len(x) > 1 and x.stride(0) == 0
         self._leaf = (x[0] if self._static else x).detach().clone().requires_grad_()
         self._plan = Plan.of(space.backbone)
@@ -120,7 +125,8 @@ class Scorer:
             done = self._simulate(graph, plan, given=given, record_spikes=self.wanted != "e")
         if self.wanted != "n":
             # What is computed once is differentiated through for every candidate anew.
-            (gradient,) = torch.autograd.grad(done.logits.mean(0).sum(), self._leaf, retain_graph=bool(given))
+            answer = done.logits[self._readout].mean(0).sum()
+            (gradient,) = torch.autograd.grad(answer, self._leaf, retain_graph=bool(given))
             jacobian = gradient if self._static else gradient.movedim(0, 1)
             e, why = judged(jacobian, self.labels, self.classes)
             reasons.append(why)
@@ -175,41 +181,13 @@ def _frontier(graph: Graph, backbone: Graph, plan: Plan) -> frozenset[str]:
     return frozenset(found)
 
 
-def balanced_batch(data: Dataset, size: int, steps: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Training samples, not augmented, as many of each class, with classes taking turns.
-
-    Every class has at least 10 where the data set has them. If not all classes fit then, a random selection of
-    them stands for all.
-
-    Args:
-        data: Where the samples are from.
-        size: At most so many samples, but at least 10.
-        steps: Time steps of an image; a sequence has its own.
-        seed: Of the choice.
-
-    Returns:
-        x (time, batch, *shape) and labels (batch,).
-    """
-    rng = np.random.default_rng([seed, _BATCH])
-    classes = np.unique(data.train.labels)
-    if len(classes) * _FEWEST > size:
-        classes = np.sort(rng.permutation(classes)[: max(1, size // _FEWEST)])
-    each = max(_FEWEST, size // len(classes))
-    members = [rng.permutation(np.flatnonzero(data.train.labels == label))[:each] for label in classes]
-    fewest = min(len(own) for own in members)
-    places = np.stack([own[:fewest] for own in members], axis=1).flatten()
-    samples = data.present(data.train.take(places), rng, augmented=False)
-    x = torch.from_numpy(network_input(samples, data.input))
-    labels = torch.from_numpy(samples.labels)
-    return (x if data.input.kind == "frames" else x.expand(steps, *x.shape)), labels
-
-
 @dataclass(frozen=True, eq=False)
 class Material:
     """What scorers of a configuration are made of.
 
     x: (time, batch, *shape), on the device to compute on.
     labels: (batch,).
+    readout: How many of the last steps the answer is read from; 0 for all.
     """
 
     config: SearchConfig
@@ -217,6 +195,7 @@ class Material:
     x: Tensor
     labels: Tensor
     classes: int
+    readout: int
 
     @classmethod
     def load(cls, config: SearchConfig) -> Material:
@@ -231,7 +210,8 @@ class Material:
         classes, steps = len(data.classes), training.network.steps
         space = Space.of(build_graph(training.network, data.shape, classes), config.space, steps)
         x, labels = balanced_batch(data, config.score.batch, steps, config.seed)
-        return cls(config, space, x.to(device), labels, classes)
+        readout = training.network.readout or data.readout
+        return cls(config, space, x.to(device), labels, classes, readout)
 
     def scorer(self, *, seed: int, places: Tensor | None = None) -> Scorer:
         """One of them.
@@ -260,6 +240,7 @@ class Material:
             variant="code" if self.config.score.variant == "code" else "normalised",
             classes=self.classes,
             wanted=_wanted(self.config.score.scores),
+            readout=self.readout,
         )
 
 
@@ -279,79 +260,106 @@ def score_all(
 ) -> dict[Architecture, Scores]:
     """Scores all candidates, but for those whose scores the folder holds already.
 
-    Of several ranks each scores its share of the chunks, and leaves to the others what is theirs.
+    Of several ranks each scores its share of what is left, chunk by chunk, and all of them learn all scores.
+    Nobody waits for another for longer than one chunk takes.
 
     Args:
         config: Of the search; the scores in the folder must be of the same.
-        architectures: The candidates.
-        folder: Where the scores are kept.
+        architectures: The candidates, the same on all ranks.
+        folder: Where the first rank keeps the scores; the others need not see it.
         workers: Processes on this machine.
-        world: Which rank this is.
-        on_chunk: Called with the number of candidates that were just scored and stored.
+        world: The ranks, which must have joined, and which of them this is.
+        on_chunk: Called with the number of candidates that were just scored, on all ranks together.
 
     Returns:
-        All scores there are, in the order of the candidates: with one rank, of every one of them.
+        The scores of every candidate, in their order.
 
     Raises:
-        FileFormatError: A file of scores is damaged or cannot be written.
+        FileFormatError: The file of scores is damaged, of another configuration, or cannot be written.
         SnnDeployError: The configuration cannot be scored.
     """
-    known = read_scores(folder)
-    ordered = order(architectures)
-    chunks = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
-    own = [[a for a in chunk if a not in known] for chunk in chunks[world.rank :: world.size]]
-    tasks = [chunk for chunk in own if chunk]
-    path = folder / f"scores.rank{world.rank}.jsonl"
-    _drop_unfinished_line(path)
+    path = folder / SCORES
+    known, header = world.gathered(_stored(config, path) if world.is_first else ({}, _header(config)))[0]
+    left = [one for one in order(architectures) if one not in known]
+    chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
+    tasks = chunks[world.rank :: world.size]
+
+    def exchange(own: dict[Architecture, Scores]) -> None:
+        """Tells all ranks what this one found, and learns what they did."""
+        found = {one: scores for part in world.gathered(own) for one, scores in part.items()}
+        known.update(found)
+        if world.is_first:
+            begun = path.exists() and path.stat().st_size > 0
+            rows = [{"architecture": label(one), **asdict(scores)} for one, scores in found.items()]
+            append_lines(path, rows if begun else [header, *rows])
+        on_chunk(len(found))
 
     def store(index: int, scores: list[Scores] | Failure) -> None:
         if isinstance(scores, Failure):
             raise ConfigError("scores", scores.message)
-        lines = [_line(a, found) for a, found in zip(tasks[index], scores, strict=True)]
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-        on_chunk(len(lines))
+        exchange(dict(zip(tasks[index], scores, strict=True)))
 
+    # A file with both scores goes on with both, whichever of them is wanted now.
+    scored = replace(config, score=replace(config.score, scores=header["scores"]))
     threads = config.training.threads
-    map_tasks(partial(load_scorer, config), tasks, workers=workers, threads=threads, on_result=store)
-    found = read_scores(folder)
-    return {architecture: found[architecture] for architecture in architectures if architecture in found}
+    map_tasks(partial(load_scorer, scored), tasks, workers=workers, threads=threads, on_result=store)
+    for _ in chunks[len(tasks) * world.size :: world.size]:  # the first rank has a chunk more than this one
+        exchange({})
+    return {architecture: known[architecture] for architecture in architectures}
 
 
-def read_scores(folder: Path) -> dict[Architecture, Scores]:
-    """The scores that all ranks have stored in a folder.
+def read_scores(folder: Path, config: SearchConfig | None = None) -> dict[Architecture, Scores]:
+    """The scores that a folder holds.
+
+    Args:
+        folder: Of a search.
+        config: Of the search that they must be of; not checked unless given.
 
     Raises:
-        FileFormatError: A file is damaged. A last line that is not finished is passed over.
+        FileFormatError: The file is damaged, or of another configuration. A last line that is not finished is
+            dropped from it.
     """
-    found: dict[Architecture, Scores] = {}
-    for path in sorted(folder.glob("scores.rank*.jsonl")):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.splitlines(keepends=True), 1):
-            if not line.endswith("\n"):
-                break
-            try:
-                fields = json.loads(line)
-                architecture = parse(fields.pop("architecture"))
-                found[architecture] = Scores(**fields)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise FileFormatError(
-                    f"{path}, line {number}", "must be the scores of an architecture", got=error
-                ) from None
-    return found
+    path = folder / SCORES
+    rows = read_lines(path)
+    if rows:
+        header = rows[0]
+        if not isinstance(header.get("scores_of"), str) or header.get("scores") not in get_args(Wanted):
+            raise FileFormatError(
+                f"{path}, line 1", "must say what the scores are of", got=header, remedy=REMEDY
+            )
+        if config is not None:
+            _require_same(config, header, path)
+    return by_architecture(Scores, rows[1:], path, first=2)
 
 
-def _line(architecture: Architecture, scores: Scores) -> str:
-    return json.dumps({"architecture": label(architecture), **asdict(scores)}) + "\n"
+def _stored(config: SearchConfig, path: Path) -> tuple[dict[Architecture, Scores], dict[str, str]]:
+    """What a file holds, and its header; that of a new file, if it is empty."""
+    known = read_scores(path.parent, config)
+    return known, next(iter(read_lines(path)), _header(config))
 
 
-def _drop_unfinished_line(path: Path) -> None:
-    """What a process that was killed may have left at the end of a file."""
-    if path.exists():
-        content = path.read_bytes()
-        if whole := len(content) - content.rfind(b"\n") - 1:
-            with path.open("r+b") as file:
-                file.truncate(len(content) - whole)
+def _header(config: SearchConfig) -> dict[str, str]:
+    """What scores are of: everything that decides one, as a hash, and which of both they are."""
+    training, score = config.training, config.score
+    deciding = {
+        "seed": config.seed,
+        "batch": score.batch,
+        "variant": score.variant,
+        "network": asdict(training.network),
+        "data": asdict(training.data),
+    }
+    text = json.dumps(deciding, sort_keys=True)
+    return {"scores_of": hashlib.sha256(text.encode()).hexdigest(), "scores": score.scores}
+
+
+def _require_same(config: SearchConfig, header: Mapping[str, str], path: Path) -> None:
+    own = _header(config)
+    if header["scores_of"] != own["scores_of"] or header["scores"] not in ("both", own["scores"]):
+        raise FileFormatError(
+            str(path),
+            "holds scores of another configuration: other seed, score, network or data",
+            remedy="delete it, or choose another folder",
+        )
 
 
 def _wanted(name: str) -> Wanted:

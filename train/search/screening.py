@@ -20,6 +20,7 @@ from snndeploy.train.distributed import World
 from snndeploy.train.search import folder
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.folder import read_json, timed, write_json
+from snndeploy.train.search.records import REMEDY
 from snndeploy.train.search.reliability import Reliability, ScoreReliability, measure
 from snndeploy.train.search.report import reliability_of
 from snndeploy.train.search.scoring import Scores, read_scores, score_all
@@ -112,7 +113,7 @@ class Screening:
     def scores_of(self, architectures: Sequence[Architecture], stage: str) -> dict[Architecture, Scores]:
         """Scores of any architectures; those that are there are not computed again."""
         total = len(architectures)
-        known = read_scores(self.shared)
+        known = read_scores(self.shared, self.config)
         done = sum(one in known for one in architectures)
         if done == total:  # the configuration need not be built again
             return {one: known[one] for one in architectures}
@@ -128,14 +129,13 @@ class Screening:
     def score_together(self) -> None:
         """Scores this rank's share of the candidates; nobody goes on before all are scored."""
         with self.world.joined(torch.device("cpu")):
-            self.world.total(np.zeros(1, np.int64))  # the first one has made the folder
-            total = len(self.candidates) // self.world.size
-            done = 0
+            total = len(self.candidates)
+            done = len(read_scores(self.shared).keys() & set(self.candidates)) if self.world.is_first else 0
 
             def on_chunk(count: int) -> None:
                 nonlocal done
                 done += count
-                self.tell("scores of this rank", done, total)
+                self.tell("scores", done, total)
 
             with timed(self.run, "scores") if self.world.is_first else nullcontext():
                 score_all(
@@ -156,11 +156,13 @@ class Screening:
             if self.world.is_first:
                 write_json(path, [label(one) for one in found])
             return found
+        if not isinstance(stored, list) or not all(isinstance(text, str) for text in stored):
+            raise FileFormatError(str(path), "must list architectures", remedy=REMEDY)
         try:
             return [parse(text) for text in stored]
-        except (ConfigError, TypeError, AttributeError) as error:
+        except ConfigError as error:
             raise FileFormatError(
-                str(path), "must list architectures", got=error, remedy="delete it"
+                str(path), "must list architectures", got=error.got, remedy=REMEDY
             ) from None
 
     def _rng(self, stream: int) -> np.random.Generator:

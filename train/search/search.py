@@ -28,20 +28,20 @@ from snndeploy.train.distributed import World
 from snndeploy.train.model import build_graph
 from snndeploy.train.pool import using_threads
 from snndeploy.train.search import folder
+from snndeploy.train.search.choice import Choice
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.confirm import Measured, Part, Trial, measure_all, spread
 from snndeploy.train.search.evaluations import Evaluations
 from snndeploy.train.search.evolution import Evaluate, Evolution, evolve, random_search
-from snndeploy.train.search.folder import read_json, timed, write_json
-from snndeploy.train.search.ranking import Fitness, Ranking, fronts
-from snndeploy.train.search.report import Outcome, report, write_found
+from snndeploy.train.search.folder import read_json, read_object, timed, write_json
+from snndeploy.train.search.ranking import Fitness, Ranking
+from snndeploy.train.search.report import KEYS, Outcome, report, write_found
 from snndeploy.train.search.scoring import read_scores
 from snndeploy.train.search.screening import Screening, Tell
 from snndeploy.train.search.space import Architecture, Space, label
 from snndeploy.train.search.supernet import train_supernet
 
 _EVOLUTION, _RANDOM = 23, 24  # streams of random numbers
-_CONFIRMED = 3  # of a Pareto front, at most
 
 
 def _silent(*_: Any, **__: Any) -> None: ...
@@ -105,7 +105,7 @@ class Search:
     def result(self) -> dict[str, Any] | None:
         """What search.json holds; None on all ranks but the first, which only score."""
         path = self.run / folder.SEARCH
-        done = read_json(path) if self.world.is_first else None
+        done = read_object(path, *KEYS) if self.world.is_first else None
         if self.world.size > 1:
             self.screening.score_together()
         if not self.world.is_first:
@@ -113,9 +113,9 @@ class Search:
         if done is None:
             outcome = self._outcome()
             write_found(outcome, self.shared)
-            write_json(path, report(outcome, read_json(self.run / folder.SECONDS) or {}))
-            done = read_json(path)
-        return dict(done)
+            write_json(path, report(outcome, folder.seconds(self.run)))
+            done = read_object(path, *KEYS)
+        return done
 
     @cached_property
     def data(self) -> Dataset:
@@ -175,29 +175,31 @@ class Search:
         return Ranking.of(self.config)
 
     @cached_property
-    def found(self) -> list[Architecture]:
-        """What the evolution found; of a Pareto front the most accurate, and others spread over it."""
-        judged = self.evolution.judged
-        if not self.ranking.pareto:
-            return [one.architecture for one in self.evolution.best(self.ranking)]
-        allowed = [one for one in judged if self.ranking.allows(one.fitness)] or list(judged)
-        front = [allowed[i] for i in fronts([one.fitness for one in allowed])[0]]
-        front.sort(key=lambda one: -one.fitness.accuracy)
-        places = np.linspace(0, len(front) - 1, min(_CONFIRMED, len(front))).round().astype(int)
-        return [front[place].architecture for place in places]
+    def fitness(self) -> dict[Architecture, Fitness]:
+        """Of everything evaluated: no backward connections first, then both searches."""
+        _ = self.evolution, self.random
+        with timed(self.run, "backbone alone"):
+            (alone,) = self.evaluations([()])
+        judged = (*self.evolution.judged, *self.random.judged)
+        return {(): alone, **{one.architecture: one.fitness for one in judged}}
+
+    @cached_property
+    def choice(self) -> Choice:
+        """What all that comes to."""
+        evolved, drawn = (
+            [one.architecture for one in search.judged] for search in (self.evolution, self.random)
+        )
+        has_costs = self.config.evolution.fitness == "supernet"
+        return Choice(self.ranking, self.fitness, evolved, drawn, has_costs)
 
     def _outcome(self) -> Outcome:
         """All stages, in their order."""
-        first = self.screening.first
-        evolved, drawn = self.evolution, self.random
-        with timed(self.run, "backbone alone"):
-            (alone,) = self.evaluations([()])
-        fitness = {one.architecture: one.fitness for one in (*evolved.judged, *drawn.judged)} | {(): alone}
+        first, fitness = self.screening.first, self.fitness
         correlated = self._correlated(fitness)
         _ = self.screening.scores, self.screening.scores_of(correlated, "scores of trained architectures")
-        known = read_scores(self.shared)
+        known = read_scores(self.shared, self.config)
         scores = {one: known[one] for one in (*self.screening.candidates, *fitness) if one in known}
-        compared = [*self.found, ()] if self.config.confirm.seeds else []
+        compared = dict.fromkeys([*self.choice.finalists, self.choice.rival, ()])
         pairs = [Trial(one, seed) for seed in self.config.confirm.seeds for one in compared]
         trials = [*(Trial(one, self._seeds[0]) for one in correlated), *pairs]
         trained = self._measure(trials, "validation", "confirmation")
@@ -208,12 +210,12 @@ class Search:
             space=self.space,
             scores=scores,
             reliability=self.screening.reliability,
+            candidates=len(self.screening.candidates),
             first=first,
-            evolution=evolved,
-            random=drawn,
-            fitness=fitness,
+            evolution=self.evolution,
+            random=self.random,
             evaluated=self.evaluations.known,
-            found=self.found,
+            choice=self.choice,
             correlated=correlated,
             correlated_seed=self._seeds[0],
             trained=trained,

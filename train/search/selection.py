@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import accumulate, pairwise, zip_longest
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.search.space import Architecture
@@ -26,16 +26,16 @@ def select(
 ) -> list[Architecture]:
     """The best candidates of both lists, without duplicates: P_temp.
 
-    Both lists share the places by their weights: with equal ones, of 20 the best 10 of either. What that leaves
-    open because both lists name the same candidates is filled alternately down both lists.
+    Each list has an equal share of the places times its weight: of 20 the best 10 of either, or the best 5 of one
+    with weight 0.5. Places that are left open because both lists name the same candidates are filled alternately
+    down both lists; those that no score has earned, in the order drawn, which is random.
 
     Args:
         candidates: In the order drawn; of equal scores the earlier one is taken.
         size: How many to choose; all there are, if fewer.
         n: N-score of every candidate, the larger the better; None if it was not computed.
         e: E-score, the same.
-        weights: How much either score counts, in [0, 1]. One of weight 0 is not looked at. Without any score
-            that counts the candidates are chosen in the order drawn, which is random.
+        weights: How much either score counts, in [0, 1]. One of weight 0 is not looked at, and rejects nothing.
         quota: Whether to take no more candidates of the same earliest input port than an equal share for each
             port; unless too few are left that way.
 
@@ -60,11 +60,12 @@ def select(
             "rejected every candidate",
             remedy="a silent layer does that: check the backbone and its input",
         )
-    lists = [_descending(score, accepted) for score, _ in counting] or [accepted]
-    places = _shares(size, [weight for _, weight in counting] or [1.0])
+    lists = [_descending(score, accepted) for score, _ in scores]
+    places = _shares(size, [weight for _, weight in scores])
     ports = [_earliest_input(candidate) for candidate in candidates]
     most = -(-size // max(len({ports[i] for i in accepted}), 1)) if quota else size
-    chosen = _chosen(lists, places, ports, most)
+    ranked = [(one, share) for one, share in zip(lists, places, strict=True) if share]
+    chosen = _chosen(ranked, accepted, size, ports, most)
     return [candidates[i] for i in chosen]
 
 
@@ -75,41 +76,47 @@ def _descending(score: Scored, accepted: Sequence[int]) -> list[int]:
 
 
 def _shares(size: int, weights: Sequence[float]) -> list[int]:
-    """Places of each list, together `size`; a half goes to the first."""
-    if len(weights) == 1:
-        return [size]
-    first = int(size * weights[0] / sum(weights) + 0.5)
-    return [first, size - first]
+    """Places of each list, of `size` for all of them with weight 1; a half goes to the first."""
+    ends = [0, *(int(size * total / len(weights) + 0.5) for total in accumulate(weights))]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def _chosen(
-    lists: Sequence[Sequence[int]], places: Sequence[int], ports: Sequence[int], most: int
+    ranked: Sequence[tuple[Sequence[int], int]],
+    drawn: Sequence[int],
+    size: int,
+    ports: Sequence[int],
+    most: int,
 ) -> list[int]:
-    """The places of each list, then alternately down the lists, with at most so many of a port.
+    """The places of each list, alternately down the lists, then as drawn, with at most so many of a port.
 
     What two lists name takes a place of both. Where the quota leaves places empty, it is lifted at last.
     """
-    size = sum(places)
     number: Counter[int] = Counter()
     chosen: dict[int, None] = {}
 
-    def take(index: int, most: int) -> bool:
+    def take(index: int, most: int, size: int) -> bool:
         """Whether the index is chosen, now or before."""
         if index not in chosen and len(chosen) < size and number[ports[index]] < most:
             chosen[index] = None
             number[ports[index]] += 1
         return index in chosen
 
-    for ranked, share in zip(lists, places, strict=True):
+    for ordered, share in ranked:
         held = 0
-        for index in ranked:
+        for index in ordered:
             if held == share:
                 break
-            held += take(index, most)
-    alternately = [i for row in zip_longest(*lists) for i in row if i is not None]
+            held += take(index, most, size)
+    earned = sum(share for _, share in ranked)
+    alternately = [
+        i for row in zip_longest(*(ordered for ordered, _ in ranked)) for i in row if i is not None
+    ]
     for quota in (most, size):
         for index in alternately:
-            take(index, quota)
+            take(index, quota, earned)
+        for index in drawn:
+            take(index, quota, size)
     return list(chosen)
 
 

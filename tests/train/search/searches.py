@@ -71,11 +71,11 @@ def stop_at(stage: str, done: float, run: Path) -> None:
     search(tiny(), run, resume=True, tell=tell)
 
 
-def kill_at(stage: str, done: float, run: Path) -> None:
+def kill_at(stage: str, done: float, run: Path, *settings: str) -> None:
     """The same, and then kills its own process."""
 
     def tell(now: str, so_far: float, *_: object) -> None:
         if now == stage and so_far >= done:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    search(tiny(), run, resume=True, tell=tell)
+    search(tiny(*settings), run, resume=True, tell=tell)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from snndeploy.errors import ConfigError
-from snndeploy.train.search.ablation import METHOD, ROWS, ablate
+from snndeploy.train.search.ablation import METHOD, ROWS, ablate, small
+from snndeploy.train.search.config import SearchConfig
 from tests.train.search.searches import tiny
 
 SETTINGS = ("evolution.iterations=1", "confirm.seeds=[0]", "mode=deploy", "score.reliability_candidates=0")
@@ -27,18 +28,33 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 def test_rows_replace_one_part() -> None:
     """Each differs from the method in one thing: scores, fitness, way of search or candidates."""
-    whole = ROWS[0].config(tiny("score.candidates=2000", *SETTINGS))
+    whole = ROWS[0].config(tiny("score.candidates=2000", *SETTINGS), 10**6)
     assert (whole.mode, whole.score.scores, whole.score.candidates) == ("paper", "both", 2000)
     assert (whole.evolution.fitness, whole.evolution.method) == ("supernet", "evolution")
     changed = {}
     for row in ROWS[1:]:
-        config = row.config(tiny("score.candidates=2000", *SETTINGS))
+        config = row.config(tiny("score.candidates=2000", *SETTINGS), 10**6)
         score, evolution = config.score, config.evolution
         now = (score.scores, score.candidates, evolution.fitness, evolution.method)
         then = ("both", 2000, "supernet", "evolution")
         ((_, changed[row.name]),) = [pair for pair in zip(then, now, strict=True) if pair[0] != pair[1]]
     expected = {"Exp1": "n", "Exp2": "e", "Exp3": "random", "Exp4": "n", "Exp5": "e"}
     assert changed == {**expected, "Exp6": 1000, "Exp7": 500, "Exp8": 0}
+
+
+def test_small_spaces() -> None:
+    """Shares are of what there is: with 120 sets, 120, 60, 30 and no candidates."""
+    rows = {row.name: row.config(tiny("score.candidates=2000"), 120).score.candidates for row in ROWS}
+    assert [rows[name] for name in (METHOD, "Exp6", "Exp7", "Exp8")] == [120, 60, 30, 0]
+
+
+def test_small_budget() -> None:
+    """Large values are capped, small ones and everything else stay."""
+    found = small(SearchConfig())
+    assert (found.score.candidates, found.score.reliability_candidates) == (200, 20)
+    assert (found.supernet.epochs, found.evolution.iterations, found.confirm.seeds) == (10, 5, (0, 1, 2))
+    assert found.evolution.population == SearchConfig().evolution.population
+    assert small(tiny()) == tiny()
 
 
 def test_table(done: tuple[Path, dict[str, Any], Counter[str]]) -> None:
@@ -53,9 +69,9 @@ def test_table(done: tuple[Path, dict[str, Any], Counter[str]]) -> None:
     for row in found["rows"]:
         gain = row["validation"] - rows["Baseline"]["validation"]
         assert row["validation_gain"] == pytest.approx(gain)
-        assert re.fullmatch(r"none|\d:\d(\+\d:\d)?", row["found"])
+        assert re.fullmatch(r"\d:\d(\+\d:\d)?" if row["name"] != "Baseline" else "none", row["found"])
     result = json.loads((run / "ablation" / METHOD / "search.json").read_text())
-    assert result["found"] == [rows[METHOD]["found"]]
+    assert result["finalists"] == [rows[METHOD]["found"]]
 
 
 def test_what_is_the_same_is_done_once(done: tuple[Path, dict[str, Any], Counter[str]]) -> None:

@@ -129,7 +129,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (["space.limits.parameters=-3"], r"space\.limits\.parameters: must be at least 0"),
         (["score.scores=neither"], r"score\.scores: must be one of both, n, e"),
         (["score.candidates=-1"], r"score\.candidates: must lie in \[0, 10000000\]"),
-        (["score.batch=1"], r"score\.batch: must lie in \[4, 100000\]"),
+        (["score.batch=9"], r"score\.batch: must lie in \[10, 100000\]"),
         (["score.variant=new"], r"score\.variant: must be one of code, normalised"),
         (["score.reliability_candidates=2"], r"score\.reliability_candidates: must be 0, .* got 2"),
         (["score.reliability_repeats=1"], r"score\.reliability_repeats: must lie in \[2, 1000\]"),

@@ -1,4 +1,4 @@
-"""Trainings from scratch and what is concluded from them."""
+"""Trainings from scratch."""
 
 from __future__ import annotations
 
@@ -9,62 +9,11 @@ import pytest
 
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import BackwardConnection
-from snndeploy.train.search.confirm import (
-    Trial,
-    as_settings,
-    compare,
-    measure_all,
-    recommend,
-    spread,
-    trial_config,
-)
+from snndeploy.train.search.confirm import Trial, as_settings, measure_all, spread, trial_config
 from snndeploy.train.search.space import label, parse
 from tests.train.search.searches import tiny
 
 LOOP = parse("4:4")
-
-
-def test_interval_and_test_by_hand() -> None:
-    """Differences 1, 2, 3, 4, 5: mean 3, t(4) = 2.776, deviation 1.5811; five signs of 32 are all positive."""
-    found = compare([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
-    reach = 2.7764451 * 1.5811388 / 5**0.5
-    assert found.mean == 3
-    assert found.low == pytest.approx(3 - reach)
-    assert found.high == pytest.approx(3 + reach)
-    assert found.wilcoxon_p == pytest.approx(2 / 32)
-    assert (found.wins, found.confidence, found.is_better) == (5, 0.95, True)
-
-
-def test_several_comparisons_share_the_error() -> None:
-    """With two comparisons each interval is one of 97.5 %, so wider."""
-    one, two = (compare([0.9, 0.8, 0.7], [0.6, 0.6, 0.6], count) for count in (1, 2))
-    assert one.low is not None
-    assert two.low is not None
-    assert two.low < one.low
-    assert two.confidence == 0.975
-
-
-def test_nothing_differs() -> None:
-    """Equal accuracies are no reason for anything."""
-    found = compare([0.5, 0.6], [0.5, 0.6])
-    assert (found.mean, found.low, found.high, found.wilcoxon_p, found.wins) == (0, 0, 0, 1, 0)
-    assert not found.is_better
-
-
-def test_one_seed_proves_nothing() -> None:
-    """There is no interval, so no connections are recommended, however large the difference."""
-    found = compare([1.0], [0.0])
-    assert (found.low, found.high, found.is_better) == (None, None, False)
-
-
-def test_recommendation() -> None:
-    """The best of those whose interval lies above 0; no connections if there is none, also if all are worse."""
-    base = [0.5, 0.5, 0.5]
-    better, best = compare([0.6, 0.61, 0.6], base), compare([0.7, 0.71, 0.7], base)
-    uncertain, worse = compare([0.9, 0.4, 0.9], base), compare([0.4, 0.41, 0.4], base)
-    one, other, third = parse("1:1"), parse("2:2"), parse("3:3")
-    assert recommend({one: better, other: best, third: uncertain}) == other
-    assert recommend({one: uncertain}) == recommend({one: worse}) == recommend({}) == ()
 
 
 def test_spread() -> None:

@@ -57,7 +57,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, Path]:
 
 
 def test_of() -> None:
-    """Standard error and spikes by hand: 75 of 100 right; 2 * 3 neurons at a rate of 0.5 for 4 steps."""
+    """Standard error, never 0, and spikes by hand: 75 of 100 right; 2 * 3 neurons at a rate of 0.5 for 4 steps."""
     space = space_of(tiny(), random_data(tiny()))
     port = space.backbone.ports[0]
     evaluation = Evaluation(
@@ -69,12 +69,11 @@ def test_of() -> None:
         group_accuracies={},
     )
     found = Fitness.of(evaluation, space.backbone, steps=4, samples=100)
-    assert found.standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 100))
+    assert found.standard_error == pytest.approx(math.sqrt(76 / 102 * 26 / 102 / 100))
     assert found.spikes == {port: 0.5 * 4 * math.prod(space.backbone.shapes[port])}
     assert found.estimated_energy_pj == pytest.approx(9.0)
-    assert (
-        Fitness.of(replace(evaluation, accuracy=1.0), space.backbone, steps=4, samples=9).standard_error == 0
-    )
+    all_right = Fitness.of(replace(evaluation, accuracy=1.0), space.backbone, steps=4, samples=9)
+    assert all_right.standard_error == pytest.approx(math.sqrt(10 / 11 * 1 / 11 / 9))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

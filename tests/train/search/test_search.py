@@ -71,7 +71,9 @@ def test_everything_is_there(unbroken: Path) -> None:
 
 def test_what_is_found_can_be_trained(unbroken: Path) -> None:
     """A training configuration names it, and a network file holds it with its connections."""
-    (best,) = written(unbroken)["found"]
+    (best,) = written(unbroken)["finalists"]
+    recommended = Config.from_file(unbroken / "recommended.toml")
+    assert (recommended.network.connections, recommended.optimizer.epochs) == ((), 1)
     config = Config.from_file(unbroken / "found.toml")
     assert config.network.connections == parse(best) != ()
     assert config.data.merge_validation
@@ -80,16 +82,22 @@ def test_what_is_found_can_be_trained(unbroken: Path) -> None:
 
 
 def test_confirmation(unbroken: Path) -> None:
-    """What was found and no connections are trained with the same seeds; differences are theirs."""
+    """What was found, the best of random search and no connections see the same seeds; differences are theirs."""
     found = written(unbroken)
-    (best,) = found["found"]
+    (best,), (rival,) = found["finalists"], found["random_found"]
     networks = found["confirmation"]["networks"]
-    assert set(networks) == {best, "none"}
-    (compared,) = found["confirmation"]["comparisons"]
+    assert set(networks) == {best, rival, "none"}
+    comparisons = {one["architecture"]: one for one in found["confirmation"]["comparisons"]}
+    assert set(comparisons) == {best, rival}
+    compared = comparisons[best]
+    assert compared["found_by"] == "search"
+    assert compared["validation"]["confidence"] == 0.95
+    assert "same validation samples" in found["confirmation"]["note"]
     for part in ("validation", "test"):
         pairs = zip(networks[best][part], networks["none"][part], strict=True)
-        assert compared[part]["differences"] == [a["accuracy"] - b["accuracy"] for a, b in pairs]
-    assert (found["recommendation"]["architecture"] == best) == (compared["validation"]["low"] > 0)
+        differences = [a["accuracy"] - b["accuracy"] for a, b in pairs]
+        assert compared[part]["differences"] == pytest.approx(differences, abs=1e-12)
+    assert found["recommendation"]["architecture"] == "none"  # two seeds are too few
     trained = found["correlation"]["architectures"]
     assert len(trained) == 3
     assert trained[-1]["architecture"] == "none"
@@ -194,13 +202,13 @@ def test_score_as_fitness(tmp_path: Path) -> None:
     found = whole(tiny("evolution.fitness=n", "confirm.architectures=0"), tmp_path / "run")
     rows = {row["architecture"]: row for row in found["evaluated"]}
     evolved = named(found["evaluated"], "evolution_iteration")
-    (best,) = found["found"]
+    (best,) = found["finalists"]
     scores = [rows[one]["n_score"] for one in evolved]
     assert (
         rows[best]["n_score"] == rows[best]["fitness"] == max(score for score in scores if score is not None)
     )
     assert not (tmp_path / "run" / "supernet").exists()
-    assert found["files"] == ["found.toml"]
+    assert found["files"] == ["recommended.toml", "found.toml"]
     assert (rows[best]["accuracy"], found["correlation"], found["pareto_front"]) == (None, None, [])
 
 
@@ -219,6 +227,7 @@ def test_pareto(copy: Path, tmp_path: Path) -> None:
         if not any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in goals)
     ]
     assert set(found["pareto_front"]) == set(front)
+    assert set(found["found"]) <= set(front)
     accuracies = [rows[one]["accuracy"] for one in found["found"]]
     assert accuracies == sorted(accuracies, reverse=True)
     assert found["recommendation"]["architecture"] == "none"  # one seed has no interval

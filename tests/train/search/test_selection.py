@@ -50,7 +50,7 @@ def test_one_score_alone() -> None:
 
 
 def test_rejected_candidates_are_left_out() -> None:
-    """By either score that counts; one of weight 0 rejects nothing."""
+    """By either score that counts; one of weight 0 rejects nothing, and chooses nothing."""
     n: list[float | None] = [3, None, 2, 1]
     e: list[float | None] = [1, 9, None, 2]
     assert sorted(places(select(candidates(4), 4, n=n, e=e))) == [0, 3]
@@ -60,17 +60,34 @@ def test_rejected_candidates_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [
-        ((1.0, 1.0), [0, 1, 7, 6]),
-        ((1.0, 0.3), [0, 1, 2, 7]),
-        ((0.2, 0.6), [0, 7, 6, 5]),
-        ((1.0, 0.0), [0, 1, 2, 3]),
-        ((0.0, 0.5), [7, 6, 5, 4]),
+        ((1.0, 1.0), [3, 5, 2, 7]),
+        ((1.0, 0.3), [3, 5, 2, 0]),
+        ((0.2, 0.6), [2, 7, 0, 1]),
+        ((1.0, 0.0), [3, 5, 0, 1]),
+        ((0.0, 0.5), [2, 0, 1, 3]),
+        ((0.1, 0.1), [0, 1, 2, 3]),
     ],
 )
 def test_weights_share_the_places(weights: tuple[float, float], expected: list[int]) -> None:
-    """Four places by the relative weights of two lists that run against each other."""
-    n = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
-    assert places(select(candidates(8), 4, n=n, e=n[::-1], weights=weights)) == expected
+    """Two places for a list of weight 1, fewer for less; what nobody has earned goes to the first ones drawn."""
+    n = [5.0, 4.0, 1.0, 8.0, 3.0, 7.0, 6.0, 2.0]
+    e = [-one for one in n]
+    assert places(select(candidates(8), 4, n=n, e=e, weights=weights)) == expected
+
+
+def test_unreliable_scores_choose_little() -> None:
+    """Of 20 places two lists of weight 0.2 name two each, although both agree; one list alone names four."""
+    n = [float(place) for place in range(40)]
+    both = places(select(candidates(40), 20, n=n, e=n, weights=(0.2, 0.2)))
+    assert both == [39, 38, 37, 36, *range(16)]
+    assert places(select(candidates(40), 20, n=n, weights=(0.2, 1.0))) == both
+
+
+def test_the_quota_holds_for_what_is_drawn() -> None:
+    """Of 4 places for 2 ports, the second one drawn for port 0 is passed over once N has named two."""
+    drawn = [parse(t) for t in ("1:0", "2:0", "3:0", "2:1", "3:1")]
+    chosen = select(drawn, 4, n=[1, 3, 2, 0, 0], weights=(0.5, 1), quota=True)
+    assert [label(one) for one in chosen] == ["2:0", "3:0", "2:1", "3:1"]
 
 
 def test_without_scores_that_count() -> None:
