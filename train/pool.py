@@ -152,6 +152,9 @@ def _elsewhere(
         # OpenMP reads it as it is loaded, before anyone could call torch.set_num_threads.
         with environment({"OMP_NUM_THREADS": str(threads)}), _interrupts_held():
             starts = {pool.submit(_do_chunk, tasks): start for start, tasks in chunks}
+            # The pool looks for dead workers among those it knew when it last woke up, and `submit` wakes it
+            # before it starts one. So it is woken once more, or nobody would notice the end of the last.
+            pool.submit(_silent)
         for future in as_completed(starts):
             yield from enumerate(future.result(), starts[future])
         pool.shutdown()

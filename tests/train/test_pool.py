@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,21 @@ def test_the_end_of_one_is_the_end_of_all(tmp_path: Path, task: str, error: type
         map_tasks(partial(staying, tmp_path), ["stay", task], workers=2)
     (process,) = [int(path.name) for path in tmp_path.iterdir()]
     assert gone(process)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_starts_late_is_missed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the last worker takes to be started, its death does not go unnoticed."""
+    process = multiprocessing.get_context("spawn").Process
+    start = process.start
+
+    def start_late(self: BaseProcess) -> None:
+        time.sleep(0.5)
+        start(self)
+
+    monkeypatch.setattr(process, "start", start_late)
+    with pytest.raises(ConfigError, match="fewer workers"):
+        map_tasks(partial(staying, tmp_path), ["stay", "die"], workers=2)
 
 
 def test_a_broken_reader_ends_the_workers(tmp_path: Path) -> None:
