@@ -16,7 +16,7 @@ import tomli_w
 from snndeploy.backbones import BACKBONES
 from snndeploy.errors import ConfigError, GraphError
 from snndeploy.ir import BackwardConnection, Lif
-from snndeploy.train.settings import override, read_toml, typed
+from snndeploy.train.settings import override, read_toml, require, require_one_of, typed
 
 DATA_SETS = (
     "digits",
@@ -83,44 +83,44 @@ class NetworkConfig:
     conversion_thresholds: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.backbone in BACKBONES,
             "network.backbone",
             f"must be one of {', '.join(BACKBONES)}",
             self.backbone,
         )
-        _require(self.steps >= 1, "network.steps", "must be at least 1", self.steps)
-        _require(
+        require(self.steps >= 1, "network.steps", "must be at least 1", self.steps)
+        require(
             0 <= self.readout <= self.steps,
             "network.readout",
             f"must lie in [0, {self.steps}], the number of time steps",
             self.readout,
         )
-        _require(0 <= self.tau <= 1, "network.tau", "must lie in [0, 1]", self.tau)
-        _require(self.threshold > 0, "network.threshold", "must be positive", self.threshold)
-        _require_one_of(SURROGATES, "network.surrogate", self.surrogate)
+        require(0 <= self.tau <= 1, "network.tau", "must lie in [0, 1]", self.tau)
+        require(self.threshold > 0, "network.threshold", "must be positive", self.threshold)
+        require_one_of(SURROGATES, "network.surrogate", self.surrogate)
         for name in ("surrogate_width", "surrogate_alpha", "surrogate_tau"):
             value = getattr(self, name)
-            _require(value > 0, f"network.{name}", "must be positive", value)
+            require(value > 0, f"network.{name}", "must be positive", value)
         _ = self.connections
         self._check_conversion()
 
     def _check_conversion(self) -> None:
-        _require_one_of(NEURONS, "network.neuron", self.neuron)
-        _require(1 <= self.levels <= 10**6, "network.levels", "must lie in [1, 1000000]", self.levels)
-        _require_one_of(QUANTIZERS, "network.quantizer", self.quantizer)
+        require_one_of(NEURONS, "network.neuron", self.neuron)
+        require(1 <= self.levels <= 10**6, "network.levels", "must lie in [1, 1000000]", self.levels)
+        require_one_of(QUANTIZERS, "network.quantizer", self.quantizer)
         asked = self.conversion_steps
-        _require(
+        require(
             len(asked) > 0 and all(1 <= steps <= _MOST_CONVERSION_STEPS for steps in asked),
             "network.conversion_steps",
             f"must name at least one number of time steps, each in [1, {_MOST_CONVERSION_STEPS}]",
             asked,
         )
-        _require(
+        require(
             len(set(asked)) == len(asked), "network.conversion_steps", "must name each number once", asked
         )
         factors = self.conversion_thresholds
-        _require(
+        require(
             len(factors) > 0 and all(0 < factor <= 1000 for factor in factors),
             "network.conversion_thresholds",
             "must name at least one factor, each positive and at most 1000",
@@ -128,9 +128,9 @@ class NetworkConfig:
         )
         if self.neuron == "qrelu":
             why = "with network.neuron = qrelu"
-            _require(self.steps == 1, "network.steps", f"must be 1 {why}: an ANN has no time", self.steps)
-            _require(self.tau == 1, "network.tau", f"must be 1 {why}: rates add up without a leak", self.tau)
-            _require(
+            require(self.steps == 1, "network.steps", f"must be 1 {why}: an ANN has no time", self.steps)
+            require(self.tau == 1, "network.tau", f"must be 1 {why}: rates add up without a leak", self.tau)
+            require(
                 not self.backward,
                 "network.backward",
                 f"must be empty {why}: an ANN has no time",
@@ -192,16 +192,16 @@ class DataConfig:
     size: int = 0
 
     def __post_init__(self) -> None:
-        _require_one_of(DATA_SETS, "data.name", self.name)
-        _require(self.seed >= 0, "data.seed", "must be at least 0", self.seed)
+        require_one_of(DATA_SETS, "data.name", self.name)
+        require(self.seed >= 0, "data.seed", "must be at least 0", self.seed)
         share = 0 <= self.validation < 1 or (self.validation >= 1 and self.validation % 1 == 0)
-        _require(share, "data.validation", "must be a share below 1 or a whole number", self.validation)
+        require(share, "data.validation", "must be a share below 1 or a whole number", self.validation)
         for name in self.augment:
-            _require_one_of(("auto", *AUGMENTATIONS), "data.augment", name)
-        _require(-1 <= self.grid_bits <= 16, "data.grid_bits", "must lie in [-1, 16]", self.grid_bits)
+            require_one_of(("auto", *AUGMENTATIONS), "data.augment", name)
+        require(-1 <= self.grid_bits <= 16, "data.grid_bits", "must lie in [-1, 16]", self.grid_bits)
         for name, most in (("shift", 64), ("repeat", 64), ("steps", 100_000), ("size", 1024)):
             value = getattr(self, name)
-            _require(0 <= value <= most, f"data.{name}", f"must lie in [0, {most}]", value)
+            require(0 <= value <= most, f"data.{name}", f"must lie in [0, {most}]", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,27 +230,31 @@ class OptimizerConfig:
     warmup_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_one_of(OPTIMIZERS, "optimizer.name", self.name)
-        _require(self.schedule == "cosine", "optimizer.schedule", "must be cosine", self.schedule)
-        _require(0 < self.lr <= 1e30, "optimizer.lr", "must be positive and at most 1e30", self.lr)
-        _require(
+        require_one_of(OPTIMIZERS, "optimizer.name", self.name)
+        require(self.schedule == "cosine", "optimizer.schedule", "must be cosine", self.schedule)
+        require(0 < self.lr <= 1e30, "optimizer.lr", "must be positive and at most 1e30", self.lr)
+        require(
             0 <= self.weight_decay <= 1000,
             "optimizer.weight_decay",
             "must lie in [0, 1000]",
             self.weight_decay,
         )
-        _require(0 <= self.momentum < 1, "optimizer.momentum", "must lie in [0, 1)", self.momentum)
-        _require(1 <= self.epochs <= 10**6, "optimizer.epochs", "must lie in [1, 1000000]", self.epochs)
-        _require(self.batch_size >= 2, "optimizer.batch_size", "must be at least 2", self.batch_size)
-        _require(
+        require(0 <= self.momentum < 1, "optimizer.momentum", "must lie in [0, 1)", self.momentum)
+        require(1 <= self.epochs <= 10**6, "optimizer.epochs", "must lie in [1, 1000000]", self.epochs)
+        require(self.batch_size >= 2, "optimizer.batch_size", "must be at least 2", self.batch_size)
+        require(
             0 <= self.clip_norm <= 1e9, "optimizer.clip_norm", "must lie in [0, 1000000000]", self.clip_norm
         )
-        _require(
+        require(
             0 <= self.warmup_epochs <= self.epochs,
             "optimizer.warmup_epochs",
             f"must lie in [0, {self.epochs}], the number of epochs",
             self.warmup_epochs,
         )
+
+    def lasting(self, epochs: int) -> OptimizerConfig:
+        """The same for another number of epochs, with a warm-up that is no longer than they are."""
+        return dataclasses.replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +269,9 @@ class LossConfig:
     mse_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_one_of(LOSSES, "loss.name", self.name)
-        _require(0 <= self.mse_weight <= 1, "loss.mse_weight", "must lie in [0, 1]", self.mse_weight)
-        _require(
+        require_one_of(LOSSES, "loss.name", self.name)
+        require(0 <= self.mse_weight <= 1, "loss.mse_weight", "must lie in [0, 1]", self.mse_weight)
+        require(
             self.name == "tet" or self.mse_weight == 0,
             "loss.mse_weight",
             f"must be 0 with {self.name}, as it is a part of tet",
@@ -295,11 +299,11 @@ class PenaltyConfig:
     schedule: str = "linear"
 
     def __post_init__(self) -> None:
-        _require_one_of(PENALTIES, "penalty.name", self.name)
-        _require(self.intensity >= 0, "penalty.intensity", "must be at least 0", self.intensity)
-        _require(self.power in (1, 2), "penalty.power", "must be 1 or 2", self.power)
-        _require_one_of(("exact", "nominal"), "penalty.psi", self.psi)
-        _require_one_of(("linear", "constant"), "penalty.schedule", self.schedule)
+        require_one_of(PENALTIES, "penalty.name", self.name)
+        require(self.intensity >= 0, "penalty.intensity", "must be at least 0", self.intensity)
+        require(self.power in (1, 2), "penalty.power", "must be 1 or 2", self.power)
+        require_one_of(("exact", "nominal"), "penalty.psi", self.psi)
+        require_one_of(("linear", "constant"), "penalty.schedule", self.schedule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,15 +349,15 @@ class Config:
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", "must be at least 0", self.seed)
-        _require(1 <= self.threads <= 1024, "threads", "must lie in [1, 1024]", self.threads)
-        _require_one_of(DEVICES, "device", self.device)
-        _require_one_of(PRECISIONS, "precision", self.precision)
-        _require_one_of(COMPILED, "compile", self.compile)
+        require(self.seed >= 0, "seed", "must be at least 0", self.seed)
+        require(1 <= self.threads <= 1024, "threads", "must lie in [1, 1024]", self.threads)
+        require_one_of(DEVICES, "device", self.device)
+        require_one_of(PRECISIONS, "precision", self.precision)
+        require_one_of(COMPILED, "compile", self.compile)
         for name in ("calibration_batches", "checkpoint_batches", "checkpoint_seconds"):
             value = getattr(self, name)
-            _require(value >= 0, name, "must be at least 0", value)
-        _require(
+            require(value >= 0, name, "must be at least 0", value)
+        require(
             self.network.neuron != "qrelu"
             or not self.data.merge_validation
             or len(self.network.conversion_thresholds) == 1,
@@ -387,19 +391,10 @@ class Config:
 
 def _connection(text: str) -> BackwardConnection:
     parts = text.split(":")
-    _require(
+    require(
         len(parts) in (2, 3) and all(part.isdecimal() and part.isascii() for part in parts),
         "network.backward",
         'must look like "5:2" or "5:2:1" (source port, target port, delay)',
         text,
     )
     return BackwardConnection(*(int(part) for part in parts))
-
-
-def _require_one_of(known: tuple[str, ...], where: str, value: str) -> None:
-    _require(value in known, where, f"must be one of {', '.join(known)}", value)
-
-
-def _require(holds: bool, where: str, rule: str, got: object) -> None:
-    if not holds:
-        raise ConfigError(where, rule, got=repr(got))

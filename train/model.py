@@ -1,9 +1,10 @@
-"""The graph a configuration asks for."""
+"""The graph a configuration asks for, and the surrogate gradient to train it with."""
 
 from __future__ import annotations
 
 from snndeploy.backbones import backbone
 from snndeploy.ir import Graph, Lif, Shape, check_steps, with_backward
+from snndeploy.nn.surrogate import Surrogate, surrogate_of
 from snndeploy.train.config import NetworkConfig
 
 
@@ -27,3 +28,13 @@ def build_graph(config: NetworkConfig, shape: Shape, classes: int) -> Graph:
         graph = with_backward(graph, connection.source, connection.target, connection.delay)
     check_steps(graph, config.steps)
     return graph
+
+
+def build_surrogate(config: NetworkConfig) -> Surrogate:
+    """The stand-in for the derivative of a spike."""
+    return surrogate_of(
+        config.surrogate,
+        width=config.surrogate_width,
+        alpha=config.surrogate_alpha,
+        tau=config.surrogate_tau,
+    )

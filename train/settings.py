@@ -142,3 +142,28 @@ def _shown(value: object) -> str:
         return repr(value)
     except (ValueError, RecursionError):  # a number too long, or arrays too deep
         return f"an unprintable {type(value).__name__}"
+
+
+def require(holds: bool, where: str, rule: str, got: object) -> None:
+    """Checks a value of a configuration.
+
+    Args:
+        holds: Whether it keeps the rule.
+        where: Its key.
+        rule: What it must be.
+        got: The value.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if not holds:
+        raise ConfigError(where, rule, got=repr(got))
+
+
+def require_one_of(known: tuple[str, ...], where: str, value: str) -> None:
+    """Checks that a value of a configuration is one of those there are.
+
+    Raises:
+        ConfigError: It is none of them.
+    """
+    require(value in known, where, f"must be one of {', '.join(known)}", value)

@@ -16,7 +16,6 @@ from snndeploy.errors import ConfigError
 from snndeploy.ir import Graph, Network, parameter_shapes
 from snndeploy.nn import SpikingNetwork, recalibrate
 from snndeploy.nn.engine import Plan
-from snndeploy.nn.surrogate import surrogate_of
 from snndeploy.nn.whole import WholeNetwork
 from snndeploy.train.checkpoint import Arrays
 from snndeploy.train.config import Config
@@ -27,6 +26,7 @@ from snndeploy.train.evaluation import Evaluation, evaluate
 from snndeploy.train.losses import loss_of
 from snndeploy.train.machine import Machine, neurons_of, require_compiler
 from snndeploy.train.metrics import BatchReport, EpochReport, EpochSums
+from snndeploy.train.model import build_surrogate
 from snndeploy.train.optimizers import optimizer_of
 from snndeploy.train.parts import Parts
 from snndeploy.train.penalty import Penalty
@@ -64,12 +64,7 @@ class Trainer:
         _check(config, data, world, parts)
         self.config, self.data, self.machine, self.world = config, data, machine, world
         self.graph, self.parts = graph, parts
-        surrogate = surrogate_of(
-            config.network.surrogate,
-            width=config.network.surrogate_width,
-            alpha=config.network.surrogate_alpha,
-            tau=config.network.surrogate_tau,
-        )
+        surrogate = build_surrogate(config.network)
         activation = activation_of(config.network)
         self.network = SpikingNetwork(
             graph if parts is None else parts.whole,

@@ -10,6 +10,9 @@ import click
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
 )
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
+)
 data_option = click.option(
     "--data",
     default="auto",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snndeploy.cli.options import Seeds, json_option
+from snndeploy.cli.options import Seeds, json_option, set_option
 from snndeploy.cli.train import out_option
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: snndeploy search configs/search-recall.toml --out runs/search --workers 2")
 @click.argument("config", type=click.Path(path_type=Path))
 @out_option(required=True)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
-)
+@set_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snndeploy.cli.conversion import as_text as conversion_as_text
-from snndeploy.cli.options import json_option
+from snndeploy.cli.options import json_option, set_option
 from snndeploy.cli.runs import train_or_read
 from snndeploy.cli.trained import quantization_text
 
@@ -43,9 +43,7 @@ overwrite_option = click.option(
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @out_option(required=True)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the configuration."
-)
+@set_option
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),

@@ -17,7 +17,7 @@ import tomli_w
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.config import Config, NetworkConfig, OptimizerConfig
-from snndeploy.train.settings import override, read_toml, typed
+from snndeploy.train.settings import override, read_toml, require, require_one_of, typed
 
 MODES = ("paper", "deploy")
 OBJECTIVES = ("accuracy", "limits", "pareto")
@@ -46,7 +46,7 @@ class LimitsConfig:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            _require(value >= 0, f"space.limits.{name}", "must be at least 0", value)
+            require(value >= 0, f"space.limits.{name}", "must be at least 0", value)
 
     @property
     def are_set(self) -> bool:
@@ -73,11 +73,11 @@ class SpaceConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
-        _require(1 <= self.most <= 1000, "space.most", "must lie in [1, 1000]", self.most)
-        _require_one_of(DELAYS, "space.delay", self.delay)
+        require(1 <= self.most <= 1000, "space.most", "must lie in [1, 1000]", self.most)
+        require_one_of(DELAYS, "space.delay", self.delay)
         for name in ("forbidden_outputs", "forbidden_inputs"):
             ports = getattr(self, name)
-            _require(all(port >= 0 for port in ports), f"space.{name}", "must be numbers of ports", ports)
+            require(all(port >= 0 for port in ports), f"space.{name}", "must be numbers of ports", ports)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +104,22 @@ class ScoreConfig:
     bound: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_one_of(SCORES, "score.scores", self.scores)
-        _require(
+        require_one_of(SCORES, "score.scores", self.scores)
+        require(
             0 <= self.candidates <= 10**7, "score.candidates", "must lie in [0, 10000000]", self.candidates
         )
-        _require(10 <= self.batch <= 10**5, "score.batch", "must lie in [10, 100000]", self.batch)
-        _require_one_of(VARIANTS, "score.variant", self.variant)
+        require(10 <= self.batch <= 10**5, "score.batch", "must lie in [10, 100000]", self.batch)
+        require_one_of(VARIANTS, "score.variant", self.variant)
         few = self.reliability_candidates
-        _require(
+        require(
             few == 0 or 3 <= few <= 10**6,
             "score.reliability_candidates",
             "must be 0, for no report, or lie in [3, 1000000]",
             few,
         )
         repeats = self.reliability_repeats
-        _require(2 <= repeats <= 1000, "score.reliability_repeats", "must lie in [2, 1000]", repeats)
-        _require(-1 <= self.bound <= 1, "score.bound", "must lie in [-1, 1]", self.bound)
+        require(2 <= repeats <= 1000, "score.reliability_repeats", "must lie in [2, 1000]", repeats)
+        require(-1 <= self.bound <= 1, "score.bound", "must lie in [-1, 1]", self.bound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +135,9 @@ class SupernetConfig:
     calibration_batches: int = 0
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 10**6, "supernet.epochs", "must lie in [1, 1000000]", self.epochs)
+        require(1 <= self.epochs <= 10**6, "supernet.epochs", "must lie in [1, 1000000]", self.epochs)
         batches = self.calibration_batches
-        _require(batches >= 0, "supernet.calibration_batches", "must be at least 0", batches)
+        require(batches >= 0, "supernet.calibration_batches", "must be at least 0", batches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,15 +171,15 @@ class EvolutionConfig:
     tolerance: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_one_of(METHODS, "evolution.method", self.method)
-        _require_one_of(FITNESSES, "evolution.fitness", self.fitness)
+        require_one_of(METHODS, "evolution.method", self.method)
+        require_one_of(FITNESSES, "evolution.fitness", self.fitness)
         for name, low in (("iterations", 1), ("population", 1), ("parents", 1), ("mutations", 0)):
             value = getattr(self, name)
-            _require(low <= value <= 10**6, f"evolution.{name}", f"must lie in [{low}, 1000000]", value)
+            require(low <= value <= 10**6, f"evolution.{name}", f"must lie in [{low}, 1000000]", value)
         for name in ("crossovers", "attempts"):
             value = getattr(self, name)
-            _require(0 <= value <= 10**6, f"evolution.{name}", "must lie in [0, 1000000]", value)
-        _require(
+            require(0 <= value <= 10**6, f"evolution.{name}", "must lie in [0, 1000000]", value)
+        require(
             self.mutations + self.crossovers <= self.population,
             "evolution.population",
             f"must be at least {self.mutations + self.crossovers}, the mutations and crossovers together",
@@ -187,8 +187,8 @@ class EvolutionConfig:
         )
         for name in ("mutation_probability", "crossover_probability"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"evolution.{name}", "must lie in [0, 1]", value)
-        _require(0 <= self.tolerance <= 100, "evolution.tolerance", "must lie in [0, 100]", self.tolerance)
+            require(0 <= value <= 1, f"evolution.{name}", "must lie in [0, 1]", value)
+        require(0 <= self.tolerance <= 100, "evolution.tolerance", "must lie in [0, 100]", self.tolerance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,15 +208,15 @@ class ConfirmConfig:
     def __post_init__(self) -> None:
         seeds = self.seeds
         whole = len(set(seeds)) == len(seeds) and all(seed >= 0 for seed in seeds)
-        _require(whole, "confirm.seeds", "must be different whole numbers of at least 0", seeds)
+        require(whole, "confirm.seeds", "must be different whole numbers of at least 0", seeds)
         some = self.architectures
-        _require(
+        require(
             some == 0 or 3 <= some <= 10**6,
             "confirm.architectures",
             "must be 0, for none, or lie in [3, 1000000]",
             some,
         )
-        _require(0 <= self.epochs <= 10**6, "confirm.epochs", "must lie in [0, 1000000]", self.epochs)
+        require(0 <= self.epochs <= 10**6, "confirm.epochs", "must lie in [0, 1000000]", self.epochs)
 
 
 def _training() -> Config:
@@ -259,20 +259,20 @@ class SearchConfig:
     training: Config = field(default_factory=_training)
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", "must be at least 0", self.seed)
-        _require_one_of(MODES, "mode", self.mode)
-        _require_one_of(OBJECTIVES, "objective", self.objective)
+        require(self.seed >= 0, "seed", "must be at least 0", self.seed)
+        require_one_of(MODES, "mode", self.mode)
+        require_one_of(OBJECTIVES, "objective", self.objective)
         limits = self.space.limits
-        _require(
+        require(
             self.objective != "limits" or limits.are_set, "space.limits", "must be set for limits", limits
         )
-        _require(
+        require(
             self.objective != "accuracy" or not limits.are_set,
             "objective",
             "must be limits or pareto where limits are set",
             self.objective,
         )
-        _require(
+        require(
             self.evolution.fitness == "supernet" or self.objective == "accuracy",
             "evolution.fitness",
             "must be supernet unless accuracy alone is looked for: a score says nothing of energy",
@@ -282,21 +282,21 @@ class SearchConfig:
 
     def _check_training(self) -> None:
         network, data = self.training.network, self.training.data
-        _require(
+        require(
             not network.backward,
             "training.network.backward",
             "must be empty: backward connections are what is searched for",
             network.backward,
         )
-        _require(network.neuron == "lif", "training.network.neuron", "must be lif", network.neuron)
-        _require(
+        require(network.neuron == "lif", "training.network.neuron", "must be lif", network.neuron)
+        require(
             not data.merge_validation,
             "training.data.merge_validation",
             "must be false: a search needs validation samples that nothing was trained on",
             data.merge_validation,
         )
         start = self.training.start
-        _require(not start, "training.start", "must be empty: a search starts from random weights", start)
+        require(not start, "training.start", "must be empty: a search starts from random weights", start)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> SearchConfig:
@@ -338,12 +338,3 @@ def _check_part(name: str, mapping: Mapping[str, Any]) -> None:
     except ConfigError as error:
         where = name if error.where == "configuration" else f"{name}.{error.where}"
         raise ConfigError(where, error.rule, got=error.got, remedy=error.remedy) from None
-
-
-def _require_one_of(known: tuple[str, ...], where: str, value: str) -> None:
-    _require(value in known, where, f"must be one of {', '.join(known)}", value)
-
-
-def _require(holds: bool, where: str, rule: str, got: object) -> None:
-    if not holds:
-        raise ConfigError(where, rule, got=repr(got))

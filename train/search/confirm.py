@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from snndeploy.errors import ConfigError
-from snndeploy.ir import BackwardConnection, Network
+from snndeploy.ir import Network
 from snndeploy.train.config import Config
 from snndeploy.train.data import Dataset, load
 from snndeploy.train.evaluation import evaluate
@@ -74,15 +74,14 @@ def trial_config(config: SearchConfig, trial: Trial) -> Config:
     """How an architecture is trained from scratch: as the training part says, for the epochs of a confirmation."""
     optimizer, epochs = config.training.optimizer, config.confirm.epochs
     if epochs:
-        warmup = min(optimizer.warmup_epochs, epochs)
-        optimizer = replace(optimizer, epochs=epochs, warmup_epochs=warmup)
+        optimizer = optimizer.lasting(epochs)
     network = replace(config.training.network, backward=as_settings(trial.architecture))
     return replace(config.training, seed=trial.seed, network=network, optimizer=optimizer)
 
 
 def as_settings(architecture: Architecture) -> tuple[str, ...]:
     """An architecture as network.backward has it."""
-    return tuple(_as_setting(connection) for connection in architecture)
+    return tuple(label((connection,)) for connection in architecture)
 
 
 def measure_all(
@@ -167,17 +166,13 @@ def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
         count: How many; all there are, if fewer.
 
     Example:
+        >>> from snndeploy.ir import BackwardConnection
         >>> [label(a) for a in spread([(BackwardConnection(i, i),) for i in range(7)], 4)]
         ['0:0', '3:3', '6:6', 'none']
     """
     others = [one for one in ranked if one]
     places = np.linspace(0, len(others) - 1, min(count - 1, len(others))).round().astype(int)
     return [*(others[place] for place in places), ()]
-
-
-def _as_setting(connection: BackwardConnection) -> str:
-    delay = f":{connection.delay}" if connection.delay != 1 else ""
-    return f"{connection.source}:{connection.target}{delay}"
 
 
 def _read(path: Path) -> Measured | None:

@@ -27,12 +27,12 @@ from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Graph
 from snndeploy.nn import initial_weights
 from snndeploy.nn.engine import Plan, Simulation, simulate
-from snndeploy.nn.surrogate import Surrogate, Triangle, surrogate_of
+from snndeploy.nn.surrogate import Surrogate, Triangle
 from snndeploy.train.data import load
 from snndeploy.train.distributed import World
 from snndeploy.train.machine import device_of
 from snndeploy.train.memory import kept_memory
-from snndeploy.train.model import build_graph
+from snndeploy.train.model import build_graph, build_surrogate
 from snndeploy.train.pool import Failure, map_tasks
 from snndeploy.train.search.batch import balanced_batch
 from snndeploy.train.search.config import SearchConfig
@@ -220,7 +220,6 @@ class Material:
             seed: Of the initial weights.
             places: Which samples of the batch it sees; None for all.
         """
-        network = self.config.training.network
         x, labels = self.x, self.labels
         if places is not None:
             static = x.stride(0) == 0
@@ -231,12 +230,7 @@ class Material:
             x,
             labels,
             seed=seed,
-            surrogate=surrogate_of(
-                network.surrogate,
-                width=network.surrogate_width,
-                alpha=network.surrogate_alpha,
-                tau=network.surrogate_tau,
-            ),
+            surrogate=build_surrogate(self.config.training.network),
             variant="code" if self.config.score.variant == "code" else "normalised",
             classes=self.classes,
             wanted=_wanted(self.config.score.scores),

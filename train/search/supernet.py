@@ -81,12 +81,11 @@ class Supernet:
 
 def supernet_config(config: SearchConfig) -> Config:
     """How the supernet is trained: as the training part says, with the search's seed and its own epochs."""
-    optimizer, epochs = config.training.optimizer, config.supernet.epochs
     return replace(
         config.training,
         seed=config.seed,
         calibration_batches=config.supernet.calibration_batches,
-        optimizer=replace(optimizer, epochs=epochs, warmup_epochs=min(optimizer.warmup_epochs, epochs)),
+        optimizer=config.training.optimizer.lasting(config.supernet.epochs),
     )
 
 
