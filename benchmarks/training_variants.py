@@ -114,10 +114,11 @@ def ours(
 
     def step() -> None:
         with _autocast(low), without_compiled_neurons() if eager else nullcontext():
-            done = advance(case.frames, stepped=stepped, record_spikes=omega is not None)
+            power = None if omega is None else omega.power
+            done = advance(case.frames, stepped=stepped, count_power=power)
         loss = tet(done.logits.float(), case.labels)
-        if penalty is not None and omega is not None:
-            loss = loss + penalty.intensity * omega(done.spikes)
+        if penalty is not None and omega is not None and done.counts is not None:
+            loss = loss + penalty.intensity * omega(done.counts)
         torch.autograd.backward(loss)
         network.zero_grad(set_to_none=True)
 

@@ -15,18 +15,17 @@ Source: Spiking Synaptic Penalty, eqs. 13, 14 and 17 to 20.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Graph, check_steps
 from snndeploy.ir.fanout import psi
+from snndeploy.nn.counts import Counts
 from snndeploy.train.config import PenaltyConfig
 
 
@@ -102,40 +101,42 @@ class Penalty:
         """The same penalty for spikes on another device."""
         return replace(self, weights={name: weight.to(device) for name, weight in self.weights.items()})
 
-    def __call__(self, spikes: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, counts: Counts) -> Tensor:
         """Omega, averaged over the samples; a float64 scalar with a gradient.
 
         Args:
-            spikes: 0 or 1, (time, batch, *shape) for every Lif; of an ANN its activations, in [0, 1].
+            counts: Of spike**p, or of an ANN of its activations, which lie in [0, 1].
 
         Raises:
-            NetworkError: The spikes are not those of this graph and number of steps.
+            NetworkError: The counts are not those of this graph, number of steps and p.
         """
-        total = self.summed(spikes)
-        return total / next(iter(spikes.values())).shape[1]
+        return self.summed(counts) / counts.samples
 
-    def summed(self, spikes: Mapping[str, Tensor]) -> Tensor:
+    def summed(self, counts: Counts) -> Tensor:
         """Omega, summed over the samples; arguments and errors as those of the mean.
 
         Whole weights give an exact sum: each neuron's count stays below 2**24, as single precision needs, and
         the products are added up in double precision.
         """
-        self._check(spikes)
-        parts = [
-            _weighed(spikes[name] if self.power == 1 else _squared(spikes[name]), weight)
-            for name, weight in self.weights.items()
-        ]
+        self._check(counts)
+        parts = [(counts.fired[name] * weight).sum() for name, weight in self.weights.items()]
         return torch.stack(parts).sum() / self.power
 
-    def _check(self, spikes: Mapping[str, Tensor]) -> None:
-        if set(spikes) != set(self.weights):
-            differing = sorted(set(spikes) ^ set(self.weights))
-            raise NetworkError("spikes", "must name every Lif", got=differing[:5])
+    def _check(self, counts: Counts) -> None:
+        if (counts.steps, counts.power) != (self.steps, self.power):
+            raise NetworkError(
+                "counts",
+                f"must be of {self.steps} steps and p = {self.power}",
+                got=f"{counts.steps} steps and p = {counts.power}",
+            )
+        if set(counts.fired) != set(self.weights):
+            differing = sorted(set(counts.fired) ^ set(self.weights))
+            raise NetworkError("counts", "must name every Lif", got=differing[:5])
         for name, weight in self.weights.items():
-            found = tuple(spikes[name].shape)
-            if found[:1] + found[2:] != (self.steps, *weight.shape):
-                expected = ", ".join(map(str, (self.steps, "batch", *weight.shape)))
-                raise NetworkError(f"spikes of {name}", f"must have shape ({expected})", got=found)
+            if (found := counts.fired[name].shape) != weight.shape:
+                raise NetworkError(
+                    f"counts of {name}", f"must have shape {tuple(weight.shape)}", got=tuple(found)
+                )
 
 
 def _weights(config: PenaltyConfig, graph: Graph) -> dict[str, Tensor]:
@@ -149,35 +150,3 @@ def _weights(config: PenaltyConfig, graph: Graph) -> dict[str, Tensor]:
         )
         for name, shape in shapes.items()
     }
-
-
-class _Squared(torch.autograd.Function):
-    """x * x, whose gradient PyTorch's power would take three passes over memory for."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        # Every sample and step has the same gradient, and so it is doubled before it is spread over them.
-        once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in gradient.stride())
-        product: Tensor = x * (2 * gradient[once])
-        return product
-
-
-_squared: Callable[[Tensor], Tensor] = _Squared.apply
-
-
-def _weighed(values: Tensor, weight: Tensor) -> Tensor:
-    """Sum over (time, batch, *shape) of values times the weight (*shape) of their neuron."""
-    # Summing over samples, and spreading the gradient over them, takes ten times less along the memory, where
-    # maps may lie with their channels innermost, than across it.
-    layout = sorted(range(weight.ndim), key=lambda axis: -values.stride(axis + 2))
-    along = values.permute(0, 1, *(axis + 2 for axis in layout))
-    counts = along.sum((0, 1), dtype=torch.promote_types(values.dtype, torch.float32))
-    # `dot`, unlike `@`, is left in double precision by every kind of autocast.
-    return torch.dot(counts.flatten().double(), weight.permute(layout).flatten())

@@ -212,11 +212,12 @@ class Trainer:
         batch = self.data.present(raw, self.rng)
         labels = torch.from_numpy(batch.labels).to(self.machine.device)
         with self.machine.autocast():
-            done = self._advance(self._frames(batch), record_spikes=self.penalty is not None)
+            power = None if self.penalty is None else self.penalty.power
+            done = self._advance(self._frames(batch), count_power=power)
         if self.network.whole is not None:
             self.sums.compile_seconds += self.network.whole.take_seconds()
         loss = loss_of(done.logits, labels, config.loss, readout=self.readout)
-        omega = None if self.penalty is None else self.penalty(done.spikes)
+        omega = None if self.penalty is None or done.counts is None else self.penalty(done.counts)
         objective = loss if omega is None else loss + self._intensity(progress) * omega
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(objective))

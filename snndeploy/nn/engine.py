@@ -33,6 +33,7 @@ from snndeploy.ir import (
 from snndeploy.ir.network import op_parameters
 from snndeploy.nn.batchnorm import BatchStatistics, Statistics, StepwiseNorm, quiet_steps
 from snndeploy.nn.compiled import Addend, available, fused
+from snndeploy.nn.counts import Counts, counted
 from snndeploy.nn.kernels import apply
 from snndeploy.nn.lif import lif, traceable_lif
 from snndeploy.nn.qrelu import QuantizedRelu
@@ -53,6 +54,7 @@ class Simulation:
         An ANN has none.
     statistics: Mean and variance of the batch for every BatchNorm, if it used them.
     values: (time, batch, *shape), the outputs of the ops that were asked for.
+    counts: Of the spikes of every Lif, or of the activations of an ANN, if asked for.
     """
 
     logits: Tensor
@@ -60,6 +62,7 @@ class Simulation:
     potentials: Mapping[str, Tensor]
     statistics: Mapping[str, Statistics]
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,7 @@ def simulate(
     stepped: bool = False,
     record_spikes: bool = False,
     record_potentials: bool = False,
+    count_power: int | None = None,
     neurons: Neurons = "compiled",
     plan: Plan | None = None,
     given: Mapping[str, Tensor] | None = None,
@@ -119,6 +123,7 @@ def simulate(
         stepped: Step everything, not only loop bodies.
         record_spikes: Keep the spikes.
         record_potentials: Keep the membrane potentials.
+        count_power: p, 1 or 2, to count spike**p; None for no counts.
         neurons: What computes them.
         plan: Of the graph, where it is at hand.
         given: (time, batch, *shape), outputs of ops that are known already, with or without a history for
@@ -139,6 +144,7 @@ def simulate(
         batch_statistics,
         masks or {},
         record_potentials,
+        count_power,
         compiled,
         traceable=neurons == "traceable",
         values=dict(given or {}),
@@ -169,6 +175,7 @@ def simulate(
         potentials={n: torch.cat(state.potentials[n]) for n in graph.ports if n in state.potentials},
         statistics={n: found for n, norm in state.norms.items() if (found := norm.statistics()) is not None},
         values=kept,
+        counts=state.all_counts(),
     )
 
 
@@ -178,6 +185,7 @@ class _Pass:
 
     values: (time, batch, *shape) of every op already computed for all steps and still to be read.
     rest: (batch, *shape), v of every Lif after the last step computed.
+    counts: (*shape), the sum of spike**p of every Lif over samples and the steps computed, if wanted.
     deferred: BatchNorms that the compiled neurons which they enter apply; their value is what enters them.
     """
 
@@ -190,11 +198,13 @@ class _Pass:
     batch_statistics: BatchStatistics
     masks: Mapping[str, Tensor]
     record_potentials: bool
+    count_power: int | None
     compiled: bool
     traceable: bool
     values: dict[str, Tensor] = field(default_factory=dict)
     rest: dict[str, Tensor] = field(default_factory=dict)
     potentials: dict[str, list[Tensor]] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
     norms: dict[str, StepwiseNorm] = field(default_factory=dict)
     deferred: frozenset[str] = frozenset()
 
@@ -252,14 +262,14 @@ class _Pass:
             case Input() | Output():
                 return entering
             case Lif() if self.activation is not None:
-                return self.activation(entering, op)
+                return self._counted(name, self.activation(entering, op))
             case Lif():
                 neurons = traceable_lif if self.traceable else lif
                 result = neurons(entering, op, self.surrogate, self.rest.get(name))
                 self.rest[name] = result.rest
                 if self.record_potentials:
                     self.potentials.setdefault(name, []).append(result.potentials)
-                return result.spikes
+                return self._counted(name, result.spikes)
             case BatchNorm():
                 return entering if name in self.deferred else self.norms[name](entering, first)
             case Dropout():
@@ -282,13 +292,39 @@ class _Pass:
             )
             for value, norm in zip(arriving, norms, strict=True)
         ]
-        done = fused(addends, op, self.surrogate, steps=len(arriving[0]), rest=self.rest.get(name))
+        done = fused(
+            addends,
+            op,
+            self.surrogate,
+            steps=len(arriving[0]),
+            rest=self.rest.get(name),
+            count_power=self.count_power,
+        )
         for norm, (means, variances) in zip(filter(None, norms), done.moments, strict=True):
             norm.record(means, variances)
         self.rest[name] = done.rest
         if self.record_potentials:
             self.potentials.setdefault(name, []).append(done.potentials)
+        if done.counts is not None:
+            self._count(name, done.counts)
         return done.spikes
+
+    def _counted(self, name: str, spikes: Tensor) -> Tensor:
+        """The spikes, once PyTorch has counted them."""
+        if self.count_power is not None:
+            self._count(name, counted(spikes, self.count_power, traceable=self.traceable))
+        return spikes
+
+    def _count(self, name: str, fresh: Tensor) -> None:
+        self.counts[name] = self.counts[name] + fresh if name in self.counts else fresh
+
+    def all_counts(self) -> Counts | None:
+        """The counts of all steps, if wanted."""
+        if self.count_power is None:
+            return None
+        fired = {name: self.counts[name] for name in self.graph.ports if name in self.counts}
+        steps, samples = self.x.shape[:2]
+        return Counts(self.count_power, steps, samples, fired)
 
     def _deferred_norm(self, name: str) -> StepwiseNorm | None:
         return self.norms[name] if name in self.deferred else None

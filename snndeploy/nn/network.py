@@ -83,20 +83,25 @@ class SpikingNetwork(nn.Module):
         """Logits of each step, (time, batch, classes); arguments and errors as `advance`."""
         return self.advance(x, stepped=stepped).logits
 
-    def advance(self, x: Tensor, *, stepped: bool = False, record_spikes: bool = False) -> Simulation:
+    def advance(
+        self, x: Tensor, *, stepped: bool = False, record_spikes: bool = False, count_power: int | None = None
+    ) -> Simulation:
         """A forward pass as the mode asks for, with all that it gave; gradients flow through the spikes, too.
 
         Args:
             x: (time, batch, *shape).
             stepped: Step everything, not only loop bodies; the result is the same.
             record_spikes: Keep the spikes of every Lif.
+            count_power: p, 1 or 2, to count spike**p; None for no counts.
 
         Raises:
             NetworkError: The shape does not fit, or a delay is not below the number of steps.
         """
         masks = self.draw_masks(x) if self.training else {}
         if self.training and self.whole is not None and not stepped:
-            done = self.whole(self._tensors(x), x, masks=masks, record_spikes=record_spikes)
+            done = self.whole(
+                self._tensors(x), x, masks=masks, record_spikes=record_spikes, count_power=count_power
+            )
         else:
             done = self.simulate(
                 x,
@@ -104,6 +109,7 @@ class SpikingNetwork(nn.Module):
                 masks=masks,
                 stepped=stepped,
                 record_spikes=record_spikes,
+                count_power=count_power,
             )
         self.assign_statistics(
             {
@@ -123,7 +129,8 @@ class SpikingNetwork(nn.Module):
         Args:
             x: (time, batch, *shape).
             batch_statistics: Normalise with the statistics of the batch or the running ones.
-            options: `masks`, `stepped`, `record_spikes`, `record_potentials` and `neurons` of `engine.simulate`.
+            options: `masks`, `stepped`, `record_spikes`, `record_potentials`, `count_power` and `neurons` of
+                `engine.simulate`.
 
         Raises:
             NetworkError: The shape does not fit, or a delay is not below the number of steps.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from snndeploy.ir import Graph, parameter_shapes
+from snndeploy.nn.counts import Counts
 from snndeploy.nn.engine import Plan, Simulation, simulate
 from snndeploy.nn.surrogate import Surrogate
 
@@ -46,6 +47,7 @@ class _Kind(NamedTuple):
     gradients: bool
     masks: tuple[str, ...]
     record_spikes: bool
+    count_power: int | None
 
 
 @dataclass(eq=False)
@@ -73,6 +75,7 @@ class WholeNetwork:
         *,
         masks: Mapping[str, Tensor] | None = None,
         record_spikes: bool = False,
+        count_power: int | None = None,
     ) -> Simulation:
         """A pass with batch statistics; arguments as those of `snndeploy.nn.engine.simulate`."""
         masks = masks or {}
@@ -87,6 +90,7 @@ class WholeNetwork:
             torch.is_grad_enabled(),
             tuple(masks),
             record_spikes,
+            count_power,
         )
         given = [x[0] if image else x, *masks.values(), *(tensors[n] for n in parameter_shapes(self.graph))]
         began = time.perf_counter()
@@ -120,32 +124,35 @@ class WholeNetwork:
                 batch_statistics=True,
                 masks=masks,
                 record_spikes=kind.record_spikes,
+                count_power=kind.count_power,
                 neurons="traceable",
                 plan=self.plan,
             )
             norms.extend(done.statistics)
             moments = (moment for pair in done.statistics.values() for moment in pair)
-            return [done.logits, *moments, *done.spikes.values()]
+            counts = () if done.counts is None else done.counts.fired.values()
+            return [done.logits, *moments, *done.spikes.values(), *counts]
 
         # Before autograd and autocast have their say, who then have it whenever the trace runs.
         traced = make_fx(run, tracing_mode="fake", pre_dispatch=True)(*(tensor.detach() for tensor in given))
-        return _Made(self.compiler(traced), tuple(norms), self.graph.ports if kind.record_spikes else ())
+        return _Made(self.compiler(traced), kind, tuple(norms), self.graph.ports)
 
 
 class _Made(NamedTuple):
-    """A compiled pass: logits, the moments of the norms in pairs, and the spikes of the ports."""
+    """A compiled pass: logits, moments of the norms in pairs, and of the ports spikes and counts, if wanted."""
 
     run: Callable[..., Sequence[Tensor]]
+    kind: _Kind
     norms: tuple[str, ...]
     ports: tuple[str, ...]
 
     def simulation(self, found: Sequence[Tensor]) -> Simulation:
-        logits, *others = found
-        moments, spikes = others[: 2 * len(self.norms)], others[2 * len(self.norms) :]
-        pairs = zip(moments[::2], moments[1::2], strict=True)
-        return Simulation(
-            logits=logits,
-            spikes=dict(zip(self.ports, spikes, strict=True)),
-            potentials={},
-            statistics=dict(zip(self.norms, pairs, strict=True)),
-        )
+        values = iter(found)
+        logits = next(values)
+        statistics = {name: (next(values), next(values)) for name in self.norms}
+        spikes = {name: next(values) for name in self.ports if self.kind.record_spikes}
+        counts, (steps, samples, *_) = None, self.kind.shape
+        if self.kind.count_power is not None:
+            fired = dict(zip(self.ports, values, strict=True))
+            counts = Counts(self.kind.count_power, steps, samples, fired)
+        return Simulation(logits=logits, spikes=spikes, potentials={}, statistics=statistics, counts=counts)

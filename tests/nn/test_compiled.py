@@ -79,6 +79,11 @@ class Case:
 
     def compiled(self, surrogate: Surrogate) -> tuple[Tensor, Tensor, Tensor]:
         """The same from compiled neurons."""
+        done = self.fused(surrogate)
+        return done.spikes, done.rest, done.potentials
+
+    def fused(self, surrogate: Surrogate, count_power: int | None = None) -> Fused:
+        """All that compiled neurons give."""
         addends = [
             Addend(
                 self.xs[k],
@@ -88,10 +93,14 @@ class Case:
             )
             for k in range(2)
         ]
-        done = fused(
-            [*addends, Addend(self.xs[2], None)], Lif(tau=0.5), surrogate, steps=self.steps, rest=self.rest
+        return fused(
+            [*addends, Addend(self.xs[2], None)],
+            Lif(tau=0.5),
+            surrogate,
+            steps=self.steps,
+            rest=self.rest,
+            count_power=count_power,
         )
-        return done.spikes, done.rest, done.potentials
 
     def gradients(self, spikes: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
         """With respect to all leaves."""
@@ -148,6 +157,98 @@ def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
     for a, b in zip(case.gradients(*alone[:2]), case.gradients(*shared[:2]), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("surrogate", [Triangle(), ScaledSigmoid(0.25)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(4, (6, 16, 5, 5)),
+        Case(3, (5, 40, 3, 2), quiet=1),
+        Case(4, (90, 3, 7, 5)),
+        Case(3, (1, 5, 4, 4)),
+        Case(1, (9, 33)),
+        Case(2, (3, 20_001)),
+        Case(4, (6, 3, 4, 4), static=True),
+    ],
+    ids=["maps", "quiet step", "many samples", "one sample", "one step", "wide", "static"],
+)
+def test_counts_have_the_gradient_of_spikes(case: Case, surrogate: Surrogate, power: int) -> None:
+    """Their value is the sum of spike**p, and a price for each neuron acts on every one of its spikes."""
+    price = torch.randn(case.rest.shape[1:], generator=torch.Generator().manual_seed(0))
+    spikes, rest, _ = case.by_torch(surrogate)
+    done = case.fused(surrogate, count_power=power)
+    assert done.counts is not None
+    torch.testing.assert_close(done.counts, (done.spikes**power).sum((0, 1)), rtol=0, atol=0)
+    assert torch.equal(done.spikes, spikes)
+    for above in (False, True):  # the counts alone, and with gradients from above
+        expected, found = (spikes**power * price).sum(), (done.counts * price).sum()
+        if above:
+            expected = expected + (spikes * case.from_spikes).sum() + (rest * case.from_rest).sum()
+            found = found + (done.spikes * case.from_spikes).sum() + (done.rest * case.from_rest).sum()
+        gradients = torch.autograd.grad(expected, case.leaves, retain_graph=True)
+        for a, b in zip(gradients, torch.autograd.grad(found, case.leaves, retain_graph=True), strict=True):
+            largest = a.abs().max().item()
+            assert largest > 0
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5 * largest)
+
+
+@needs_compiler
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("normed", [False, True], ids=["bare", "normalised"])
+def test_threads_count_the_same(monkeypatch: pytest.MonkeyPatch, normed: bool, power: int) -> None:
+    """No thread writes where another one does: counts to the bit, gradients up to the order of sums."""
+    case = Case(4, (7, 16, 5, 5))
+
+    def run() -> tuple[Tensor, tuple[Tensor, ...]]:
+        if normed:
+            done, leaves = case.fused(Triangle(), count_power=power), case.leaves
+        else:
+            leaves = [case.xs[2]]
+            done = fused([Addend(leaves[0], None)], Lif(), Triangle(), steps=4, count_power=power)
+        assert done.counts is not None
+        assert torch.equal(done.counts, done.spikes.sum((0, 1)))
+        return done.counts, torch.autograd.grad(done.counts.square().sum(), leaves)
+
+    alone, slopes = run()
+    monkeypatch.setattr(calls, "_LEAST_VALUES", 100)
+    torch.set_num_threads(3)
+    shared, shared_slopes = run()
+    assert torch.equal(shared, alone)
+    assert alone.max() > 1
+    for a, b in zip(slopes, shared_slopes, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-3)
+
+
+@needs_compiler
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("static", [False, True], ids=["frames", "image"])
+def test_networks_count_alike(graph: Graph, static: bool, power: int) -> None:
+    """In loops, too, prices on counts act as prices on the spikes of plain neurons."""
+    generator = torch.Generator().manual_seed(3)
+    shape = (1 if static else 5, 4, *graph.shapes[graph.input])
+    x = torch.randn(shape, generator=generator).expand(5, *shape[1:])
+    prices = {name: torch.rand(graph.shapes[name], generator=generator) for name in graph.ports}
+    network = SpikingNetwork(graph, backward_scale=1.0).train()
+    masks = network.draw_masks(x)
+    options: dict[str, Any] = {"batch_statistics": True, "masks": masks}
+    spikes = network.simulate(x, record_spikes=True, neurons="plain", **options).spikes
+    expected = torch.stack([(spikes[name] ** power * price).sum() for name, price in prices.items()]).sum()
+    parameters = list(network.parameters())
+    slopes = torch.autograd.grad(expected, parameters, allow_unused=True)
+    counts = network.simulate(x, count_power=power, **options).counts
+    assert counts is not None
+    for name, fired in counts.fired.items():
+        assert torch.equal(fired, spikes[name].sum((0, 1))), name
+    found = torch.stack([(counts.fired[name] * price).sum() for name, price in prices.items()]).sum()
+    found_slopes = torch.autograd.grad(found, parameters, allow_unused=True)
+    assert (
+        sum(slope is not None for slope in slopes) >= len(parameters) - 2
+    )  # the last layer has no part in it
+    for a, b in zip(slopes, found_slopes, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
 
 
 @needs_compiler

@@ -79,6 +79,23 @@ def test_stepped_is_folded_in_evaluation(graph: Graph) -> None:
     torch.testing.assert_close(folded.logits, stepped.logits, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("stepped", [False, True])
+def test_counts_are_sums_of_spikes(graph: Graph, stepped: bool) -> None:
+    """Over steps and samples, of every Lif, and none unless asked for; p decides the gradient only."""
+    network, (x, _) = double(graph).eval(), batch(graph)
+    done = network.simulate(x, stepped=stepped, record_spikes=True, count_power=1)
+    assert done.counts is not None
+    assert (done.counts.power, done.counts.steps, done.counts.samples) == (1, STEPS, BATCH)
+    assert tuple(done.counts.fired) == graph.ports
+    squares = network.simulate(x, stepped=stepped, count_power=2)
+    assert squares.counts is not None
+    assert squares.spikes == {}
+    for name, fired in done.counts.fired.items():
+        assert torch.equal(fired, done.spikes[name].sum((0, 1)))
+        assert torch.equal(squares.counts.fired[name], fired)
+    assert network.simulate(x, stepped=stepped).counts is None
+
+
 def test_topologies_are_what_they_claim(topologies: Mapping[str, Callable[[], Graph]]) -> None:
     """Some have no loop, some several loop bodies, one a loop of a single population."""
     connections = {name: backward_connections(make()) for name, make in topologies.items()}

@@ -31,8 +31,10 @@ def pair(graph: Graph) -> tuple[SpikingNetwork, SpikingNetwork]:
 
 def train_once(network: SpikingNetwork, x: Tensor) -> tuple[Simulation, Mapping[str, Any]]:
     """A training pass with everything that it leaves."""
-    done = network.advance(x, record_spikes=True)
+    done = network.advance(x, record_spikes=True, count_power=2)
+    assert done.counts is not None
     objective = done.logits.square().mean() + sum(s.mean() for s in done.spikes.values())
+    objective = objective + sum(fired.square().mean() for fired in done.counts.fired.values())
     gradients = torch.autograd.grad(objective, list(network.parameters()))
     return done, {"gradients": gradients, "buffers": dict(network.named_buffers())}
 
@@ -50,6 +52,12 @@ def test_traced_is_untraced(graph: Graph, image: bool) -> None:
         assert list(whole.spikes) == list(plain.spikes)
         for name, spikes in plain.spikes.items():
             assert torch.equal(whole.spikes[name], spikes), name
+        assert plain.counts is not None
+        assert whole.counts is not None
+        assert (whole.counts.power, whole.counts.steps, whole.counts.samples) == (2, STEPS, BATCH)
+        assert list(whole.counts.fired) == list(plain.counts.fired) == list(graph.ports)
+        for name, fired in plain.counts.fired.items():
+            assert torch.equal(whole.counts.fired[name], fired), name
         torch.testing.assert_close(right, left, rtol=1e-9, atol=1e-9)
         for network in networks:
             with torch.no_grad():
@@ -58,7 +66,7 @@ def test_traced_is_untraced(graph: Graph, image: bool) -> None:
 
 
 def test_each_kind_of_pass_is_compiled_once(graph: Graph) -> None:
-    """Another batch size, recorded spikes, or no gradients make another function; evaluation uses none."""
+    """Another batch size, recorded or counted spikes, no gradients make another function; evaluation uses none."""
     compiled = []
 
     def count(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -78,8 +86,11 @@ def test_each_kind_of_pass_is_compiled_once(graph: Graph) -> None:
     with torch.no_grad():
         network(x)
     assert len(compiled) == 4
+    for power in (1, 2, 2):
+        network.advance(x, count_power=power)
+    assert len(compiled) == 6
     network.eval()(x)
-    assert len(compiled) == 4
+    assert len(compiled) == 6
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of the compiler's own parts

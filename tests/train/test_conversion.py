@@ -20,6 +20,7 @@ from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Exact, Lif, Network, certify, fold, load, run
 from snndeploy.ir.fanout import psi
 from snndeploy.nn import QuantizedRelu, Triangle
+from snndeploy.nn.counts import Counts
 from snndeploy.nn.engine import Simulation, simulate
 from snndeploy.train import loop, products
 from snndeploy.train.config import Config
@@ -163,14 +164,14 @@ def test_penalty_and_evaluation_weigh_activations(
         float((s[0].double().sum(0).numpy() * synapses[name]).sum()) for name, s in done.spikes.items()
     )
     penalty = Penalty.from_config(ann().penalty, network.graph, 1)
-    assert penalty.summed(done.spikes).item() == pytest.approx(expected, rel=1e-6)
+    assert penalty.summed(Counts.of(done.spikes, penalty.power)).item() == pytest.approx(expected, rel=1e-6)
     found = evaluate(network, data.test.take(slice(0, 50)), activation=activation)
     assert found.synops * 50 == pytest.approx(expected, rel=1e-6)
     assert found.firing_rates == {}
     means = {name: s.mean().item() for name, s in done.spikes.items()}
     assert found.mean_activations == pytest.approx(means, rel=1e-5)
     leaves = {name: s.detach().requires_grad_() for name, s in done.spikes.items()}
-    torch.autograd.backward(penalty(leaves))
+    torch.autograd.backward(penalty(Counts.of(leaves, penalty.power)))
     for name, leaf in leaves.items():
         assert leaf.grad is not None
         np.testing.assert_allclose(leaf.grad[0, 7].numpy(), synapses[name] / 50, rtol=1e-6)

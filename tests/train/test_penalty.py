@@ -19,6 +19,8 @@ from snndeploy.errors import ConfigError, NetworkError
 from snndeploy.ir import Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Network, Op, Output, with_backward
 from snndeploy.ir.fanout import psi
 from snndeploy.nn import SpikingNetwork
+from snndeploy.nn.counts import Counts
+from snndeploy.nn.engine import Neurons
 from snndeploy.nn.surrogate import ScaledSigmoid, SigmoidReciprocal, Surrogate, Triangle
 from snndeploy.targets.counts import count
 from snndeploy.train.config import PENALTIES, PenaltyConfig
@@ -42,7 +44,7 @@ def random_spikes(graph: Graph, steps: int, batch: int, seed: int) -> dict[str, 
 
 
 def as_tensors(spikes: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Tensor]:
-    """As the training gets them."""
+    """As neurons fire them."""
     return {name: torch.from_numpy(array.astype(np.float32)) for name, array in spikes.items()}
 
 
@@ -87,7 +89,9 @@ def weight_gradient(
     with torch.no_grad():
         w.fill_(weight)
     current = torch.tensor(x, dtype=torch.float64).view(1, -1, 1).expand(penalty.steps, -1, 1)
-    omega = penalty(network.advance(current, stepped=stepped, record_spikes=True).spikes)
+    counts = network.advance(current, stepped=stepped, count_power=penalty.power).counts
+    assert counts is not None
+    omega = penalty(counts)
     omega.backward()  # type: ignore[no-untyped-call]
     assert w.grad is not None
     return omega.item(), w.grad.item()
@@ -104,8 +108,9 @@ def test_is_the_number_of_synaptic_operations(structure: Structure, power: int, 
     spikes = random_spikes(graph, structure.steps, batch, seed)
     counted = count(network, spikes).synaptic_operations
     penalty = penalty_of(graph, structure.steps, power=power)
-    assert power * penalty.summed(as_tensors(spikes)).item() == int(counted.sum())
-    assert power * penalty(as_tensors(spikes)).item() == pytest.approx(counted.mean(), rel=1e-12)
+    counts = Counts.of(as_tensors(spikes), power)
+    assert power * penalty.summed(counts).item() == int(counted.sum())
+    assert power * penalty(counts).item() == pytest.approx(counted.mean(), rel=1e-12)
 
 
 def test_backward_connections_cost() -> None:
@@ -113,10 +118,11 @@ def test_backward_connections_cost() -> None:
     plain = backbone("resnet8", (1, 16, 16), 10)
     connected = with_backward(plain, 4, 1)
     spikes = as_tensors(random_spikes(plain, 3, 2, seed=0))
+    counts = Counts.of(spikes, 1)
     added = psi(connected)[plain.ports[4]] - psi(plain)[plain.ports[4]]
     expected = float((spikes[plain.ports[4]].numpy().sum((0, 1)) * added).sum())
     assert expected > 0
-    difference = penalty_of(connected, 3).summed(spikes) - penalty_of(plain, 3).summed(spikes)
+    difference = penalty_of(connected, 3).summed(counts) - penalty_of(plain, 3).summed(counts)
     assert difference.item() == expected
 
 
@@ -130,12 +136,12 @@ def test_backward_connections_cost() -> None:
 def test_all_neurons_firing(name: str, published: Mapping[str, int]) -> None:
     """Table 1 of Spiking Synaptic Penalty; VGG11's `syn` without counting each pooled synapse four times."""
     graph = backbone(name, (3, 32, 32), 10)
-    spikes = all_firing(graph)
+    counts = Counts.of(all_firing(graph), 1)
     for penalty, expected in published.items():
-        found = penalty_of(graph, 1, penalty, psi="nominal").summed(spikes).item()
+        found = penalty_of(graph, 1, penalty, psi="nominal").summed(counts).item()
         assert found == pytest.approx(expected, rel=1e-12)
         assert found == expected or penalty == "balance"
-    exact = penalty_of(graph, 1).summed(spikes).item()
+    exact = penalty_of(graph, 1).summed(counts).item()
     assert 0.8 * published["syn"] < exact < published["syn"]
 
 
@@ -152,8 +158,8 @@ def test_weights_by_hand() -> None:
         "balance": (2 / 2 + 4 / 4 + 2 / 2 + 2 / 4) / 2,
     }
     for name, value in expected.items():
-        assert penalty_of(graph, 2, name)(spikes).item() == value
-        assert penalty_of(graph, 2, name, power=2)(spikes).item() == value / 2
+        assert penalty_of(graph, 2, name)(Counts.of(spikes, 1)).item() == value
+        assert penalty_of(graph, 2, name, power=2)(Counts.of(spikes, 2)).item() == value / 2
 
 
 @pytest.mark.parametrize("stepped", [False, True])
@@ -220,7 +226,7 @@ def test_gradient_with_respect_to_spikes(name: str, power: int) -> None:
         port: s.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3).requires_grad_()
         for port, s in as_tensors(random_spikes(graph, 3, batch, seed=1)).items()
     }
-    penalty_of(graph, 3, name, power=power)(spikes).backward()  # type: ignore[no-untyped-call]
+    penalty_of(graph, 3, name, power=power)(Counts.of(spikes, power)).backward()  # type: ignore[no-untyped-call]
     for port, s in spikes.items():
         assert s.grad is not None
         expected = torch.from_numpy(weights[port] / batch).float().expand_as(s)
@@ -236,7 +242,9 @@ def test_stepped_is_folded(power: int) -> None:
     results = []
     for stepped in (False, True):
         network = SpikingNetwork(graph, seed=1, backward_scale=1.0).double()
-        omega = penalty(network.advance(x, stepped=stepped, record_spikes=True).spikes)
+        counts = network.advance(x, stepped=stepped, count_power=power).counts
+        assert counts is not None
+        omega = penalty(counts)
         omega.backward()  # type: ignore[no-untyped-call]
         gradients = {name: p.grad for name, p in network.named_parameters()}
         results.append((omega.detach(), gradients, dict(network.named_buffers())))
@@ -251,6 +259,29 @@ def test_stepped_is_folded(power: int) -> None:
         torch.testing.assert_close(other_gradients[name], gradient, rtol=1e-9, atol=1e-9 * omega.item())
     for name, statistic in statistics.items():
         torch.testing.assert_close(other_statistics[name], statistic, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("neurons", ["compiled", "plain", "traceable"])
+def test_is_the_plain_formula_on_spikes(neurons: Neurons, power: int) -> None:
+    """1/p sum of weight * spike**p and its gradient, as autograd has them on plain neurons; loops, an image, p."""
+    graph = with_backward(backbone("resnet8", (1, 8, 8), 10), 4, 2)
+    penalty = penalty_of(graph, 3, power=power)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 1, 8, 8, generator=generator).expand(3, 4, 1, 8, 8)
+    network = SpikingNetwork(graph, seed=1, backward_scale=1.0)
+    parameters = [p for name, p in network.named_parameters() if not name.startswith("fc/")]
+    spikes = network.simulate(x, batch_statistics=True, record_spikes=True, neurons="plain").spikes
+    plain = torch.stack([(spikes[port] ** power * w).sum() for port, w in penalty.weights.items()])
+    expected = plain.sum() / power / 4
+    counts = network.simulate(x, batch_statistics=True, count_power=power, neurons=neurons).counts
+    assert counts is not None
+    found = penalty(counts)
+    assert found == expected > 0
+    for a, b in zip(
+        torch.autograd.grad(expected, parameters), torch.autograd.grad(found, parameters), strict=True
+    ):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6 * expected.item())
 
 
 def test_recording_spikes_changes_nothing_else() -> None:
@@ -278,7 +309,7 @@ def test_normalised_intensity(name: str, power: int, steps: int) -> None:
     normalised = penalty_of(graph, steps, name, power=power, intensity=8.0, normalised=True)
     at_one = {"syn": 2 * 4 + 4 * 3, "total": 6, "balance": 2}[name] * steps / power
     assert plain.largest == pytest.approx(at_one)
-    assert plain(all_firing(graph, steps, batch=5)).item() == pytest.approx(at_one)
+    assert plain(Counts.of(all_firing(graph, steps, batch=5), power)).item() == pytest.approx(at_one)
     assert plain.intensity(1.0) == 8.0
     assert normalised.intensity(1.0) * at_one == pytest.approx(8.0)
 
@@ -311,24 +342,27 @@ def test_sums_are_exact_in_any_precision(dtype: torch.dtype) -> None:
     spikes = {"lif": torch.ones(7, 600, 1, dtype=dtype)}
     spikes["lif"][0, 0] = 0
     penalty = penalty_of(graph, 7)
-    found, expected = penalty.summed(spikes), (7 * 600 - 1) * 4001
+    counts, expected = Counts.of(spikes, 1), (7 * 600 - 1) * 4001
+    found = penalty.summed(counts)
     assert found.item() == expected > 2**24
     assert int(np.float32(expected)) != expected
-    assert penalty.to("cpu").summed(spikes) == found
+    assert penalty.to("cpu").summed(counts) == found
     with torch.autocast("cpu", torch.bfloat16):
-        assert penalty.summed(spikes) == found
+        assert penalty.summed(Counts.of(spikes, 1)) == found
 
 
-def test_spikes_of_another_network_are_refused() -> None:
-    """Missing layers, other numbers of steps and other shapes are named."""
+def test_counts_of_another_network_are_refused() -> None:
+    """Missing layers, other numbers of steps, another p and other shapes are named."""
     graph = two_layers()
     penalty, spikes = penalty_of(graph, 2), all_firing(graph, 2, batch=3)
-    with pytest.raises(NetworkError, match=r"spikes: must name every Lif, got \['b'\]"):
-        penalty({"a": spikes["a"]})
-    with pytest.raises(NetworkError, match=r"spikes of a: must have shape \(2, batch, 2\), got \(1, 3, 2\)"):
-        penalty(all_firing(graph, 1, batch=3))
-    with pytest.raises(NetworkError, match=r"spikes of b: must have shape \(2, batch, 4\)"):
-        penalty({**spikes, "b": spikes["a"]})
+    with pytest.raises(NetworkError, match=r"counts: must name every Lif, got \['b'\]"):
+        penalty(Counts.of({"a": spikes["a"]}, 1))
+    with pytest.raises(NetworkError, match="must be of 2 steps and p = 1, got 1 steps and p = 1"):
+        penalty(Counts.of(all_firing(graph, 1, batch=3), 1))
+    with pytest.raises(NetworkError, match="must be of 2 steps and p = 1, got 2 steps and p = 2"):
+        penalty(Counts.of(spikes, 2))
+    with pytest.raises(NetworkError, match=r"counts of b: must have shape \(4,\), got \(2,\)"):
+        penalty(Counts.of({**spikes, "b": spikes["a"]}, 1))
 
 
 def test_a_network_without_spikes_is_refused() -> None:
@@ -353,7 +387,7 @@ def test_spikes_that_cost_nothing_cannot_be_normalised() -> None:
         "output": Output(),
     }
     graph = Graph(ops, tuple(Edge(a, b) for a, b in pairwise(ops)))
-    assert penalty_of(graph, 1, intensity=1.0)(all_firing(graph)) == 0
+    assert penalty_of(graph, 1, intensity=1.0)(Counts.of(all_firing(graph), 1)) == 0
     with pytest.raises(ConfigError, match=r"penalty\.normalised: needs neurons that drive synapses"):
         penalty_of(graph, 1, intensity=1.0, normalised=True)
     assert penalty_of(graph, 1, "total", intensity=1.0, normalised=True).intensity(1.0) == 1.0

@@ -65,20 +65,37 @@ def channels_innermost(x: Tensor) -> Tensor:
 
 
 def lif_forward(
-    terms: Sequence[Term], size: Size, op: Lif, rest: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes (time, batch, *shape), v after the last step (batch, *shape), and potentials as the spikes."""
+    terms: Sequence[Term], size: Size, op: Lif, rest: Tensor | None, *, count: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Runs neurons.
+
+    Args:
+        terms: Their sum is the current.
+        size: Of the spikes.
+        op: Leak and threshold.
+        rest: (batch, *shape), v before the first step; None for zeros.
+        count: Whether spikes are counted.
+
+    Returns:
+        Spikes (time, batch, *shape), v after the last step (batch, *shape), potentials as the spikes, and how
+        often each neuron fired (*shape), exact up to 2**24, or None.
+    """
     shape = (size.steps, *terms[0].x.shape[1:])
     spikes, potentials, after = _empty(shape), _empty(shape), _empty((1, *shape[1:]))
     before = None if rest is None else channels_innermost(rest[None])
     structures = (_Term * len(terms))(*map(_structure, terms))
     pointers = [_at(before), _at(potentials), _at(spikes), _at(after)]
+    parts, neurons = _parts(size), math.prod(shape[2:])
+    counts = _empty((len(parts), 1, *shape[2:])).zero_() if count else None
 
-    def run(_: int, first: int, last: int) -> None:
-        _library().lif_forward(structures, len(terms), *size, first, last, op.tau, op.threshold, *pointers)
+    def run(part: int, first: int, last: int) -> None:
+        own = None if counts is None else counts[part]
+        _library().lif_forward(
+            structures, len(terms), *size, first, last, op.tau, op.threshold, *pointers, neurons, _at(own)
+        )
 
-    _share(run, _parts(size))
-    return spikes, after[0], potentials
+    _share(run, parts)
+    return spikes, after[0], potentials, None if counts is None else counts.sum((0, 1))
 
 
 def lif_backward(
@@ -89,6 +106,9 @@ def lif_backward(
     slope: Tensor | float,
     from_spikes: Tensor | None,
     from_after: Tensor | None,
+    prices: Tensor | None = None,
+    fired: float = 1.0,
+    silent: float = 1.0,
 ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """Gradients with respect to the current of each step and to v before the first.
 
@@ -100,6 +120,9 @@ def lif_backward(
         slope: ds/du at each potential, or the width of a triangle.
         from_spikes: Gradient with respect to the spikes; None for zeros.
         from_after: Gradient with respect to v after the last step; None for zeros.
+        prices: (*shape), of each neuron; added to the gradient with respect to each of its spikes.
+        fired: Times the price, where the spike is 1.
+        silent: Times the price, where it is 0.
 
     Returns:
         The two gradients, and for each term the sums over rows of the gradient g and of g * (x - mean), each
@@ -110,14 +133,27 @@ def lif_backward(
     width = 1.0 if isinstance(slope, Tensor) else slope
     spikes = None if from_spikes is None else channels_innermost(from_spikes)
     after = None if from_after is None else channels_innermost(from_after[None])
+    spread = None if prices is None else channels_innermost(prices[None, None])
     pointers = [_at(potentials), _at(slopes), _at(spikes), _at(after), _at(gradient), _at(to_before)]
-    parts = _parts(size)
+    parts, neurons = _parts(size), math.prod(potentials.shape[2:])
     sums = torch.zeros(len(parts), len(terms), 2, size.steps, size.channels, dtype=torch.float64)
     structures = [(_Term * len(terms))(*map(_structure, terms, own)) for own in sums]
 
     def run(part: int, first: int, last: int) -> None:
         _library().lif_backward(
-            structures[part], len(terms), *size, first, last, op.tau, op.threshold, width, *pointers
+            structures[part],
+            len(terms),
+            *size,
+            first,
+            last,
+            op.tau,
+            op.threshold,
+            width,
+            *pointers,
+            neurons,
+            _at(spread),
+            fired,
+            silent,
         )
 
     _share(run, parts)

@@ -162,8 +162,18 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declares the arguments of `neurons.c`, so that ctypes checks and converts them."""
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     size = [whole] * 5  # steps, all rows, channels, first row, row after the last
-    library.lif_forward.argtypes = [pointer, whole, *size, real, real, *[pointer] * 4]
-    library.lif_backward.argtypes = [pointer, whole, *size, real, real, real, *[pointer] * 6]
+    counting = whole, pointer  # how many neurons, and a number for each
+    library.lif_forward.argtypes = [pointer, whole, *size, real, real, *[pointer] * 4, *counting]
+    library.lif_backward.argtypes = [
+        pointer,
+        whole,
+        *size,
+        *[real] * 3,
+        *[pointer] * 6,
+        *counting,
+        real,
+        real,
+    ]
     library.moments.argtypes = [pointer, *size, pointer, pointer]
     library.combine.argtypes = [*[pointer] * 6, *size, pointer]
     for function in (library.lif_forward, library.lif_backward, library.moments, library.combine):

@@ -51,6 +51,16 @@ static inline lanes load(const float *from, int64_t width)
     return found;
 }
 
+/* Writes the first channels of a row, at most LANES. */
+static inline void store(float *to, const lanes *values, int64_t width)
+{
+    if (width == LANES) {
+        memcpy(to, values, sizeof(*values));
+    } else {
+        memcpy(to, values, sizeof(float) * width);
+    }
+}
+
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* The block at a place, for rows up to `last`; its size is at most BLOCK. */
@@ -114,13 +124,31 @@ static void forward_block(const term *terms, int64_t count, int64_t steps, int64
     }
 }
 
+/* Adds a block's spikes of all steps to the counts of their neurons, which come round again with each sample. */
+static void add_spikes(const float *spikes, int64_t steps, int64_t stride, block at, int64_t neurons, float *counts)
+{
+    int64_t size = at.rows * at.width, run;
+    for (int64_t start = 0; start < size; start += run) {
+        int64_t neuron = (at.start + start) % neurons;
+        const float *from = spikes + at.start + start;
+        run = smaller(size - start, neurons - neuron);
+        for (int64_t i = 0; i < run; i += LANES) {
+            int64_t width = smaller(run - i, LANES);
+            lanes count = load(counts + neuron + i, width);
+            for (int64_t t = 0; t < steps; t++) count += load(from + t * stride + i, width);
+            store(counts + neuron + i, &count, width);
+        }
+    }
+}
+
 /* Spikes and potentials (steps, rows, channels).
  *
  * before, after: (rows, channels), v before the first and after the last step; before may be NULL for zeros.
+ * neurons: How many values a sample has at each step; their spikes are added to counts, unless that is NULL.
  */
 void lif_forward(const term *terms, int64_t count, int64_t steps, int64_t all_rows, int64_t channels, int64_t first,
                  int64_t last, float tau, float threshold, const float *before, float *potentials, float *spikes,
-                 float *after)
+                 float *after, int64_t neurons, float *counts)
 {
     block at;
     for (int64_t row = first; row < last; row += at.rows) {
@@ -128,6 +156,7 @@ void lif_forward(const term *terms, int64_t count, int64_t steps, int64_t all_ro
             at = block_at(row, channel, last, channels);
             forward_block(terms, count, steps, all_rows * channels, at, tau, threshold, before, potentials, spikes,
                           after);
+            if (counts != NULL) add_spikes(spikes, steps, all_rows * channels, at, neurons, counts);
         }
     }
 }
@@ -165,13 +194,28 @@ static void add_sums(const term *one, int64_t t, block at, int64_t channels, con
     }
 }
 
+/* The prices of a block's neurons, in its order. */
+static void spread(const float *prices, int64_t neurons, block at, float *to)
+{
+    int64_t size = at.rows * at.width, run;
+    for (int64_t start = 0; start < size; start += run) {
+        int64_t neuron = (at.start + start) % neurons;
+        run = smaller(size - start, neurons - neuron);
+        memcpy(to + start, prices + neuron, sizeof(float) * run);
+    }
+}
+
+static const float zeros[BLOCK] = {0};
+
 /* Gradients of a block, from the last step to the first; arguments as those of lif_backward. */
 static void backward_block(const term *terms, int64_t count, int64_t steps, int64_t stride, int64_t channels, block at,
                            float tau, float threshold, float width, const float *potentials, const float *derivatives,
-                           const float *from_spikes, const float *from_after, float *gradients, float *to_before)
+                           const float *from_spikes, const float *from_after, float *gradients, float *to_before,
+                           int64_t neurons, const float *prices, float fired, float silent)
 {
-    float buffer[BLOCK];
+    float buffer[BLOCK], spread_prices[BLOCK];
     float *restrict slope = buffer;
+    const float *restrict price = spread_prices;
     float *restrict to_v = to_before + at.start;
     float factor = 1.0f / (width * width);
     int64_t size = at.rows * at.width;
@@ -180,9 +224,11 @@ static void backward_block(const term *terms, int64_t count, int64_t steps, int6
     } else {
         memcpy(to_v, from_after + at.start, sizeof(float) * size);
     }
+    if (prices != NULL) spread(prices, neurons, at, spread_prices);
     for (int64_t t = steps - 1; t >= 0; t--) {
         int64_t place = t * stride + at.start;
         const float *restrict u = potentials + place;
+        const float *restrict loss = from_spikes == NULL ? zeros : from_spikes + place;
         float *restrict g = gradients + place;
         if (derivatives != NULL) {
             memcpy(slope, derivatives + place, sizeof(float) * size);
@@ -194,17 +240,17 @@ static void backward_block(const term *terms, int64_t count, int64_t steps, int6
             }
         }
         /* v = u * (1 - s) depends on u directly and through s, and so does the loss. */
-        if (from_spikes == NULL) {
+        if (prices == NULL) {
             for (int64_t i = 0; i < size; i++) {
-                float through_spike = -(u[i] * to_v[i]) * slope[i];
+                float through_spike = (loss[i] - u[i] * to_v[i]) * slope[i];
                 g[i] = (u[i] > threshold ? 0.0f : to_v[i]) + through_spike;
                 to_v[i] = g[i] * tau;
             }
         } else {
-            const float *restrict loss = from_spikes + place;
             for (int64_t i = 0; i < size; i++) {
-                float through_spike = (loss[i] - u[i] * to_v[i]) * slope[i];
-                g[i] = (u[i] > threshold ? 0.0f : to_v[i]) + through_spike;
+                int fires = u[i] > threshold;
+                float through_spike = (loss[i] + price[i] * (fires ? fired : silent) - u[i] * to_v[i]) * slope[i];
+                g[i] = (fires ? 0.0f : to_v[i]) + through_spike;
                 to_v[i] = g[i] * tau;
             }
         }
@@ -218,18 +264,21 @@ static void backward_block(const term *terms, int64_t count, int64_t steps, int6
  * derivatives: ds/du; NULL for the triangle max(0, width - |u - threshold|) / width^2.
  * from_spikes, from_after: gradients of the loss; either may be NULL for zeros.
  * gradients: (steps, rows, channels); to_before: (rows, channels).
+ * neurons: How many values a sample has at each step. The price of a neuron is added to the gradient of each of its
+ *     spikes, times `fired` where that is 1 and times `silent` where it is 0; prices may be NULL for zeros.
  */
 void lif_backward(const term *terms, int64_t count, int64_t steps, int64_t all_rows, int64_t channels, int64_t first,
                   int64_t last, float tau, float threshold, float width, const float *potentials,
                   const float *derivatives, const float *from_spikes, const float *from_after, float *gradients,
-                  float *to_before)
+                  float *to_before, int64_t neurons, const float *prices, float fired, float silent)
 {
     block at;
     for (int64_t row = first; row < last; row += at.rows) {
         for (int64_t channel = 0; channel < channels; channel += at.width) {
             at = block_at(row, channel, last, channels);
             backward_block(terms, count, steps, all_rows * channels, channels, at, tau, threshold, width, potentials,
-                           derivatives, from_spikes, from_after, gradients, to_before);
+                           derivatives, from_spikes, from_after, gradients, to_before, neurons, prices, fired,
+                           silent);
         }
     }
 }

@@ -62,18 +62,29 @@ class Fused(NamedTuple):
     rest: (batch, *shape), v after the last step.
     moments: For every norm, in order, the mean and the unbiased variance of every step with statistics of its
         own, each (steps, channels).
+    counts: (*shape), the sum over time and samples of spike**p, if asked for.
     """
 
     spikes: Tensor
     rest: Tensor
     potentials: Tensor
     moments: tuple[tuple[Tensor, Tensor], ...]
+    counts: Tensor | None
 
 
 def fused(
-    addends: Sequence[Addend], op: Lif, surrogate: Surrogate, *, steps: int, rest: Tensor | None = None
+    addends: Sequence[Addend],
+    op: Lif,
+    surrogate: Surrogate,
+    *,
+    steps: int,
+    rest: Tensor | None = None,
+    count_power: int | None = None,
 ) -> Fused:
     """Runs LIF neurons on a sum. The gradient also flows through the reset, `rest` and batch statistics.
+
+    Counting costs next to nothing, forward or backward: a spike is 0 or 1, so that spike**p is itself and its
+    derivative p * spike**(p - 1) is p where the neuron fired, and elsewhere 1 for p = 1 and 0 beyond.
 
     Args:
         addends: At least one, all of one batch and shape, float32, on a CPU.
@@ -81,14 +92,15 @@ def fused(
         surrogate: Stand-in for ds/du.
         steps: Number of time steps.
         rest: (batch, *shape), v before the first step; None at the beginning of a sample.
+        count_power: p of the counts, at least 1; None for no counts.
     """
     tensors = [addend.x for addend in addends]
     for _, norm in addends:
         if norm is not None:
             tensors += [norm.weight, norm.bias]
-    spec = _Spec(op, surrogate, tuple(norm for _, norm in addends), steps)
-    spikes, after, potentials, *found = _neurons(spec, rest, *tensors)
-    return Fused(spikes, after, potentials, tuple(zip(found[::2], found[1::2], strict=True)))
+    spec = _Spec(op, surrogate, tuple(norm for _, norm in addends), steps, count_power)
+    spikes, after, counts, potentials, *found = _neurons(spec, rest, *tensors)
+    return Fused(spikes, after, potentials, tuple(zip(found[::2], found[1::2], strict=True)), counts)
 
 
 class _Spec(NamedTuple):
@@ -96,11 +108,12 @@ class _Spec(NamedTuple):
     surrogate: Surrogate
     norms: tuple[Norm | None, ...]
     steps: int
+    count_power: int | None
 
 
 class _Neurons(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spec: _Spec, rest: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, spec: _Spec, rest: Tensor | None, *tensors: Tensor) -> tuple[Tensor | None, ...]:
         xs = [channels_innermost(x) for x in tensors[: len(spec.norms)]]
         size = Size.of(xs[0], spec.steps, normed=any(spec.norms))
         affines = [None if n is None else _affine(x, n) for x, n in zip(xs, spec.norms, strict=True)]
@@ -108,19 +121,24 @@ class _Neurons(torch.autograd.Function):
             Term(x) if affine is None else Term(x, affine.scale, affine.shift)
             for x, affine in zip(xs, affines, strict=True)
         ]
-        spikes, after, potentials = lif_forward(terms, size, spec.op, rest)
+        counted = spec.count_power is not None
+        spikes, after, potentials, counts = lif_forward(terms, size, spec.op, rest, count=counted)
         ctx.save_for_backward(potentials, *(x for x, a in zip(xs, affines, strict=True) if a is not None))
         ctx.spec, ctx.size, ctx.affines, ctx.has_rest = spec, size, affines, rest is not None
         ctx.lengths = [len(x) for x in xs]
         ctx.set_materialize_grads(False)
         found = [moment for affine in affines if affine is not None for moment in affine.moments]
         ctx.mark_non_differentiable(potentials, *found)
-        return spikes, after, potentials, *found
+        return spikes, after, counts, potentials, *found
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, from_spikes: Tensor | None, from_after: Tensor | None, *_: Tensor | None
+        ctx: Any,
+        from_spikes: Tensor | None,
+        from_after: Tensor | None,
+        from_counts: Tensor | None,
+        *_: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         potentials, *kept = ctx.saved_tensors
         spec, size, affines = ctx.spec, ctx.size, ctx.affines
@@ -135,6 +153,9 @@ class _Neurons(torch.autograd.Function):
             spec.surrogate.width if triangle else spec.surrogate.derivative(potentials, spec.op.threshold),
             from_spikes,
             from_after,
+            from_counts,
+            fired=float(spec.count_power or 0),
+            silent=float(spec.count_power == 1),
         )
         found = iter(zip(normed, sums, strict=True))
         to_x: list[Tensor | None] = []
@@ -152,7 +173,7 @@ class _Neurons(torch.autograd.Function):
         return None, to_before if ctx.has_rest else None, *to_x, *to_norms
 
 
-_neurons: Callable[..., tuple[Tensor, ...]] = _Neurons.apply
+_neurons: Callable[..., tuple[Any, ...]] = _Neurons.apply
 
 
 class _Affine(NamedTuple):
