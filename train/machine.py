@@ -74,6 +74,11 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Within it a GPU that is named by its number is the one that kernels are launched on."""
+    return nullcontext() if device.index is None else torch.cuda.device(device)
+
+
 def neurons_of(config: Config) -> Neurons:
     """What computes the neurons wherever a network as a whole is not compiled."""
     return "plain" if config.compile == "nothing" else "compiled"
@@ -110,9 +115,8 @@ def prepared(config: Config, world: World = World()) -> Iterator[Machine]:  # no
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    own_gpu = torch.cuda.device(machine.device) if machine.device.index is not None else nullcontext()
     memory = kept_memory() if machine.device.type == "cpu" else nullcontext()
-    with own_gpu, memory, torch.random.fork_rng(gpus):
+    with current(machine.device), memory, torch.random.fork_rng(gpus):
         try:
             torch.set_num_threads(config.threads)
             if config.deterministic:

@@ -150,9 +150,11 @@ def _space(facts: Mapping[str, Any]) -> str:
 def _reliability(facts: Mapping[str, Any]) -> str:
     if facts["reliability"] is None:
         return ""
-    from snndeploy.train.search.report import reliability_of
+    from snndeploy.train.search.records import record
+    from snndeploy.train.search.reliability import Reliability
 
-    return "\n".join(reliability_of(facts["reliability"], "reliability").lines())
+    where = f"{facts['run']}/search.json, reliability"
+    return "\n".join(record(Reliability, facts["reliability"], where).lines())
 
 
 def _found(facts: Mapping[str, Any]) -> str:

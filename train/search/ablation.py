@@ -18,7 +18,7 @@ from typing import Any
 from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.train.distributed import World
 from snndeploy.train.search.config import EvolutionConfig, LimitsConfig, ScoreConfig, SearchConfig
-from snndeploy.train.search.folder import ABLATION, ABLATION_TABLE, open_run, read_object, write_json
+from snndeploy.train.search.folder import ABLATION, ABLATION_TABLE, open_run, read_object, write_sealed
 from snndeploy.train.search.screening import Tell
 from snndeploy.train.search.search import Search, search
 
@@ -143,7 +143,7 @@ def ablate(
         rows = {row: row.config(config, sets) for row in ROWS}
         found = {row.name: _search(row, own, run, shared, workers, tell) for row, own in rows.items()}
         done = {"published_of": "ResNet-18 on CIFAR-100", "rows": _table(found)}
-        write_json(run / ABLATION_TABLE, done)
+        write_sealed(run / ABLATION_TABLE, done)
     return done
 
 

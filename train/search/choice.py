@@ -60,7 +60,7 @@ class Choice:
 
     @cached_property
     def rival(self) -> Architecture:
-        """The best of the random search, which is confirmed to judge the search by, and never recommended."""
+        """The best of the random search, which is confirmed to judge the search by."""
         return self._best(self.drawn)
 
     @property

@@ -11,6 +11,7 @@ samples, though with other weights, that of the test samples is the figure to be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from snndeploy.train.machine import device_of
 from snndeploy.train.pool import Failure, map_tasks
 from snndeploy.train.search.comparison import Comparison, compare
 from snndeploy.train.search.config import SearchConfig
-from snndeploy.train.search.folder import CONFIRM, read_json, write_json
+from snndeploy.train.search.folder import CONFIRM, read_json, write_sealed
 from snndeploy.train.search.records import record
 from snndeploy.train.search.space import Architecture, label
 
@@ -41,6 +42,8 @@ NOTE = (
 
 Part: TypeAlias = Literal["validation", "test"]
 
+_LONGEST, _SHOWN = 120, 60  # characters of a folder's name; file systems take 255 bytes, some of them fewer
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -51,8 +54,7 @@ class Trial:
 
     def folder(self, run: Path) -> Path:
         """Where its training goes, within the folder of a search."""
-        name = label(self.architecture).replace(":", "-")  # a colon is no part of a name everywhere
-        return run / CONFIRM / name / f"seed{self.seed}"
+        return run / CONFIRM / folder_name(self.architecture) / f"seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,24 @@ class Measured:
     def right(self) -> int:
         """How many answers are right."""
         return round(self.accuracy * self.samples)
+
+
+def folder_name(architecture: Architecture) -> str:
+    """The label as a name that every file system takes; of a long one the beginning, with a hash of all of it.
+
+    Example:
+        >>> from snndeploy.ir import BackwardConnection
+        >>> folder_name((BackwardConnection(4, 2), BackwardConnection(6, 6, 3)))
+        '4-2+6-6-3'
+        >>> folder_name(tuple(BackwardConnection(source, 0) for source in range(40)))
+        '0-0+1-0+2-0+3-0+4-0+5-0+6-0+7-0+8-0+9-0+10-0+11-0+12-0+13-0+26-more-8680155ad9686902'
+    """
+    name = label(architecture)
+    if len(name) > _LONGEST:
+        shown = name[:_SHOWN].rpartition("+")[0]
+        hidden = len(architecture) - shown.count("+") - 1
+        name = f"{shown}+{hidden}-more-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return name.replace(":", "-")  # a colon is no part of a name everywhere
 
 
 def trial_config(config: SearchConfig, trial: Trial) -> Config:
@@ -117,7 +137,7 @@ def measure_all(
         trial = left[index]
         if isinstance(result, Failure):
             raise ConfigError(f"architecture {label(trial.architecture)}, seed {trial.seed}", result.message)
-        write_json(trial.folder(run) / f"{part}.json", asdict(result))
+        write_sealed(trial.folder(run) / f"{part}.json", asdict(result))
         found[trial] = result
         on_trial(trial)
 

@@ -1,4 +1,8 @@
-"""The run folder of a search: every stage leaves a file there, and is not done again while it is there."""
+"""The run folder of a search: every stage leaves a file there, and is not done again while it is there.
+
+What a search goes on with carries a checksum, so that a file that was damaged or edited is named, and never taken
+for a result. Files of earlier versions have none; what they hold is checked all the same, value by value.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import dataclasses
 import json
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +36,7 @@ FIGURES = tuple(
     f"{name}.{end}" for name in ("connections", "matrix", "pareto", "best_so_far") for end in ("svg", "png")
 )
 ABLATION, ABLATION_TABLE = "ablation", "ablation.json"
+SEAL = "crc32"  # of all else in an object
 
 # search.json goes first: where it is, everything else is, too.
 _FILES = (
@@ -82,15 +88,17 @@ def open_run(config: SearchConfig, folder: Path, *, resume: bool = False, overwr
 
 
 def read_json(path: Path) -> Any:
-    """The value of a file; None if there is no file.
+    """The value of a file, without its checksum; None if there is no file.
 
     Raises:
-        FileFormatError: It is damaged.
+        FileFormatError: It is damaged, or was edited.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _unsealed(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except FileFormatError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(str(path), "cannot be read", got=error, remedy=REMEDY) from None
 
@@ -102,6 +110,15 @@ def write_json(path: Path, value: Any) -> None:
         FileFormatError: It cannot be written.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes an object with its checksum, whole or not at all.
+
+    Raises:
+        FileFormatError: It cannot be written.
+    """
+    write_json(path, _sealed(value))
 
 
 def read_object(path: Path, *keys: str) -> dict[str, Any] | None:
@@ -146,11 +163,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one in each line; a last line that is not finished is dropped from the file.
 
     Raises:
-        FileFormatError: A line is damaged.
+        FileFormatError: A line is damaged, or was edited.
     """
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise FileFormatError(str(path), "cannot be read", got=error.strerror, remedy=REMEDY) from None
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(path, whole)
@@ -158,12 +178,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds JSON objects, one in each line.
+    """Adds JSON objects, one in each line, with a checksum each.
 
     Raises:
         FileFormatError: The file cannot be written.
     """
-    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    text = "".join(json.dumps(_sealed(row), allow_nan=False) + "\n" for row in rows)
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
@@ -198,9 +218,31 @@ def by_architecture(
     return found
 
 
+def _sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {**value, SEAL: _checksum(value)}
+
+
+def _unsealed(value: Any, where: str) -> Any:
+    """A value that was read, without its checksum."""
+    if not isinstance(value, dict) or SEAL not in value:
+        return value
+    found = {key: one for key, one in value.items() if key != SEAL}
+    if value[SEAL] != _checksum(found):
+        raise FileFormatError(where, "is damaged, or was edited: its checksum does not match", remedy=REMEDY)
+    return found
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """Of the values, however they are laid out in a file."""
+    text = json.dumps(value, sort_keys=True)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = _unsealed(json.loads(text), where)
+    except FileFormatError:
+        raise
     except (ValueError, RecursionError) as error:
         raise FileFormatError(where, "is damaged", got=error, remedy=REMEDY) from None
     if not isinstance(value, dict):
@@ -218,7 +260,11 @@ def _config(path: Path) -> SearchConfig | None:
 
 def _occupied(folder: Path, config: SearchConfig, found: SearchConfig | None) -> ConfigError:
     if found is None:
-        return ConfigError(str(folder), "holds something else than a search", remedy="choose another folder")
+        return ConfigError(
+            str(folder),
+            "holds something else than a search",
+            remedy=f"choose another folder, or mend {folder / CONFIG} if it is damaged",
+        )
     keys = [key for key, value in _flat(config).items() if _flat(found)[key] != value]
     if keys:
         return ConfigError(

@@ -6,6 +6,7 @@ place, and never met as a text where a number should be.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from types import NoneType
@@ -22,7 +23,7 @@ def record(kind: type[Record], value: Any, where: str) -> Record:
     """A dataclass out of the JSON object that `dataclasses.asdict` made of one.
 
     Args:
-        kind: Its fields are numbers, texts, either of these or None, or numbers by name.
+        kind: Its fields are numbers, texts, such dataclasses, any of these or None, or numbers by name.
         value: What was read: an object with all the fields and no others.
         where: File, and line if there are several.
 
@@ -32,10 +33,15 @@ def record(kind: type[Record], value: Any, where: str) -> Record:
     hints = get_type_hints(kind)
     if not isinstance(value, dict) or value.keys() != hints.keys():
         raise _damaged(where, f"must hold {', '.join(hints)}", value)
+    found = {}
     for name, hint in hints.items():
-        if not _fits(value[name], hint):
-            raise _damaged(where, f"{name} must be {_named(hint)}", value[name])
-    return kind(**value)
+        within, one = _dataclass(hint), value[name]
+        if within is not None and one is not None:
+            one = record(within, one, f"{where}, {name}")
+        if not _fits(one, hint):
+            raise _damaged(where, f"{name} must be {_named(hint)}", one)
+        found[name] = one
+    return kind(**found)
 
 
 def numbers(value: Any, where: str) -> dict[str, float]:
@@ -62,6 +68,12 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def _dataclass(hint: Any) -> type | None:
+    """The dataclass among the options of a hint."""
+    options = get_args(hint) or (hint,)
+    return next((one for one in options if isinstance(one, type) and dataclasses.is_dataclass(one)), None)
+
+
 def _class(hint: Any) -> type:
     """What a parametrised type is made of; a union is made of nothing in particular."""
     origin = get_origin(hint)
@@ -74,7 +86,7 @@ def _named(hint: Any) -> str:
         return "finite numbers by name"
     names = {float: "a finite number", int: "a whole number", str: "a text", bool: "true or false"}
     nullable = " or null" if len(options) < len(get_args(hint)) else ""
-    return " or ".join(names.get(one, str(one)) for one in options or [hint]) + nullable
+    return " or ".join(names.get(one, "an object") for one in options or [hint]) + nullable
 
 
 def _damaged(where: str, rule: str, got: Any) -> FileFormatError:

@@ -2,7 +2,8 @@
 
 A ranking that changes with the samples or with the initial weights says nothing about the candidates. One that
 only repeats a plain property, such as the earliest port that is fed, says little more than that. All figures are
-Spearman's rank correlations over a sample of candidates.
+Spearman's rank correlations over a sample of candidates; other candidates would have given others, within an
+interval that goes with those that the verdict rests on. The verdict itself is by the correlations alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from snndeploy.errors import ConfigError
 from snndeploy.train.pool import Failure, map_tasks
+from snndeploy.train.search.comparison import spearman_interval
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.scoring import Material, Scores
 from snndeploy.train.search.space import Architecture
@@ -36,22 +38,55 @@ _INITIALISATION = 12  # stream of random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correlation:
+    """Between repeats: Spearman's rank correlation, the mean over all pairs of repeats.
+
+    low, high: Interval of 95 % over candidates, of `snndeploy.train.search.comparison.spearman_interval`, which is
+        Fisher's z with the variance of Bonett and Wright (2000). A mean counts as a single correlation, and so
+        its interval is rather too wide. None for fewer than 4 candidates or a perfect correlation.
+    candidates: That both repeats of a pair have a value for, where they are the fewest.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    candidates: int
+
+    @classmethod
+    def between(cls, repeats: Sequence[Values]) -> Correlation | None:
+        """Of the values that each repeat found for the same candidates; None where it is not defined."""
+        pairs = combinations(repeats, 2)
+        found = [(one, len(_known(*pair))) for pair in pairs if (one := spearman(*pair)) is not None]
+        if not found:
+            return None
+        value, candidates = fmean(one for one, _ in found), min(count for _, count in found)
+        low, high = spearman_interval(value, candidates) or (None, None)
+        return cls(value=value, low=low, high=high, candidates=candidates)
+
+    def leaves_open(self, bound: float) -> bool:
+        """Whether a bound lies inside the interval, so that other candidates might fall on its other side."""
+        return self.low is not None and self.high is not None and self.low < bound < self.high
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreReliability:
     """Of one score; a correlation is None where too few candidates have both values, or all the same one.
 
-    between_batches: Mean over pairs of disjoint parts of the batch.
-    between_initialisations: Mean over pairs of seeds.
+    between_batches: Of disjoint parts of the batch.
+    between_initialisations: Of seeds.
     with_input_port: With the earliest port that a connection enters; candidates without one are left out.
     rejected: Candidates for which the score is undefined with the first initialisation.
     reliable: Whether both correlations between repeats reach the bound.
+    bound_inside: Whether the bound lies inside an interval of one of both.
     weight: What the score counts for in `deploy` mode, in [0, 1].
     """
 
-    between_batches: float | None
-    between_initialisations: float | None
+    between_batches: Correlation | None
+    between_initialisations: Correlation | None
     with_input_port: float | None
     rejected: int
     reliable: bool
+    bound_inside: bool
     weight: float
 
 
@@ -81,7 +116,7 @@ class Reliability:
         """What a report says."""
         found = [
             f"reliability of the scores: Spearman over {self.candidates} candidates, {self.repeats} repeats "
-            f"(bound {self.bound:g})"
+            f"(bound {self.bound:g}), in brackets 95 % intervals"
         ]
         for name, score in (("N-score", self.n), ("E-score", self.e)):
             if score is not None:
@@ -95,7 +130,8 @@ def weight(*correlations: float | None, bound: float) -> float:
     """What a score counts for: 1 from the bound on, and from there linearly down to 0 at no correlation.
 
     Args:
-        correlations: Between repeats, of which the smallest decides; None, unknown, counts as none.
+        correlations: Between repeats, of which the smallest decides; None, unknown, counts as none. Their
+            intervals have no say.
         bound: Stated by the configuration.
     """
     smallest = min(0.0 if one is None else one for one in correlations)
@@ -178,14 +214,15 @@ def compare(
         )
         if all(value is None for value in seeds[0]):
             return None
-        between_batches, between_seeds = _mean(parts), _mean(seeds)
-        share = weight(between_batches, between_seeds, bound=bound)
+        between_batches, between_seeds = both = Correlation.between(parts), Correlation.between(seeds)
+        share = weight(*(None if one is None else one.value for one in both), bound=bound)
         return ScoreReliability(
             between_batches=between_batches,
             between_initialisations=between_seeds,
             with_input_port=spearman(seeds[0], ports),
             rejected=sum(value is None for value in seeds[0]),
             reliable=share == 1,
+            bound_inside=any(one is not None and one.leaves_open(bound) for one in both),
             weight=share,
         )
 
@@ -202,16 +239,15 @@ def compare(
 
 def spearman(first: Values, second: Values) -> float | None:
     """Rank correlation over the places where both have a value; None if there are too few or all are the same."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    pairs = _known(first, second)
     if len(pairs) < _FEWEST or any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
         return None
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def _mean(repeats: Sequence[Values]) -> float | None:
-    found = [spearman(first, second) for first, second in combinations(repeats, 2)]
-    known = [value for value in found if value is not None]
-    return fmean(known) if known else None
+def _known(first: Values, second: Values) -> list[tuple[float, float]]:
+    """The places where both have a value."""
+    return [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
 
 
 def _seed(seed: int, index: int) -> int:
@@ -225,10 +261,20 @@ def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:+.2f}"
 
 
+def _with_interval(found: Correlation | None) -> str:
+    if found is None:
+        return "unknown"
+    interval = "no interval" if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
+    return f"{_shown(found.value)} ({interval})"
+
+
 def _line(name: str, score: ScoreReliability) -> str:
     undefined = f", undefined for {score.rejected}" if score.rejected else ""
+    verdict = "reliable" if score.reliable else "UNRELIABLE"
+    if score.bound_inside:
+        verdict += " (though the bound lies inside an interval)"
     return (
-        f"  {name}: between batches {_shown(score.between_batches)}, between initialisations "
-        f"{_shown(score.between_initialisations)}, with the earliest input port {_shown(score.with_input_port)}"
-        f"{undefined}: {'reliable' if score.reliable else 'UNRELIABLE'}, weight {score.weight:.2f} in deploy mode"
+        f"  {name}: between batches {_with_interval(score.between_batches)}, between initialisations "
+        f"{_with_interval(score.between_initialisations)}, with the earliest input port "
+        f"{_shown(score.with_input_port)}{undefined}: {verdict}, weight {score.weight:.2f} in deploy mode"
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from snndeploy.errors import FileFormatError
 from snndeploy.ir import Network, save
 from snndeploy.ir.drawing import forward_of, layers_of
 from snndeploy.ir.files import write_text
@@ -25,7 +24,7 @@ from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.confirm import NOTE, Measured, Trial, as_settings, compare_trained, trial_config
 from snndeploy.train.search.evolution import Evolution
 from snndeploy.train.search.fitness import Fitness
-from snndeploy.train.search.reliability import Reliability, ScoreReliability, spearman
+from snndeploy.train.search.reliability import Reliability, spearman
 from snndeploy.train.search.scoring import Scores
 from snndeploy.train.search.space import Architecture, Space, label
 from snndeploy.train.search.supernet import Supernet, supernet_config
@@ -180,23 +179,6 @@ def network_of(config: SearchConfig, space: Space, supernet: Path, architecture:
     restore_network(trainer, checkpoint.load(path), path)
     trainer.measure(space.graph(architecture))
     return trainer.trained()
-
-
-def reliability_of(values: Any, where: str) -> Reliability:
-    """The reliability that a file holds.
-
-    Raises:
-        FileFormatError: It holds something else.
-    """
-    try:
-        scores = {
-            name: None if values[name] is None else ScoreReliability(**values[name]) for name in ("n", "e")
-        }
-        return Reliability(**{**values, **scores})
-    except (KeyError, TypeError) as error:
-        raise FileFormatError(
-            where, "must hold the reliability of scores", got=error, remedy="delete it"
-        ) from None
 
 
 def _space(space: Space) -> dict[str, Any]:

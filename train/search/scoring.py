@@ -30,7 +30,7 @@ from snndeploy.nn.engine import Plan, Simulation, simulate
 from snndeploy.nn.surrogate import Surrogate, Triangle
 from snndeploy.train.data import load
 from snndeploy.train.distributed import World
-from snndeploy.train.machine import device_of
+from snndeploy.train.machine import Machine, current
 from snndeploy.train.memory import kept_memory
 from snndeploy.train.model import build_graph, build_surrogate
 from snndeploy.train.pool import Failure, map_tasks
@@ -106,13 +106,13 @@ class Scorer:
         self._static = len(x) > 1 and x.stride(0) == 0
         self._leaf = (x[0] if self._static else x).detach().clone().requires_grad_()
         self._plan = Plan.of(space.backbone)
-        with torch.no_grad():
+        with torch.no_grad(), current(x.device):
             self._kernels = self._kernels_of(self._simulate(space.backbone, self._plan, record_spikes=True))
         self._shared: tuple[frozenset[str], Mapping[str, Tensor]] = frozenset(), {}
 
     def score(self, architectures: Sequence[Architecture]) -> list[Scores]:
         """Both scores of each candidate, in any order."""
-        with kept_memory():
+        with kept_memory(), current(self._leaf.device):
             found = {architecture: self._score(architecture) for architecture in order(architectures)}
         return [found[architecture] for architecture in architectures]
 
@@ -198,14 +198,18 @@ class Material:
     readout: int
 
     @classmethod
-    def load(cls, config: SearchConfig) -> Material:
+    def load(cls, config: SearchConfig, world: World = World()) -> Material:  # noqa: B008  (frozen)
         """Reads the data, and builds the space.
 
+        Args:
+            config: Of the search.
+            world: Which rank this is; each on a machine with GPUs has one to itself.
+
         Raises:
-            SnnDeployError: The data, the backbone or the space cannot be had.
+            SnnDeployError: The data, the backbone, the space or the device cannot be had.
         """
         training = config.training
-        device = device_of(training.device)
+        device = Machine.from_config(training, world).device
         data = load(training.data)
         classes, steps = len(data.classes), training.network.steps
         space = Space.of(build_graph(training.network, data.shape, classes), config.space, steps)
@@ -238,9 +242,12 @@ class Material:
         )
 
 
-def load_scorer(config: SearchConfig) -> Callable[[Sequence[Architecture]], list[Scores]]:
-    """What scores a chunk of candidates, for `snndeploy.train.pool.map_tasks`."""
-    return Material.load(config).scorer(seed=config.seed).score
+def load_scorer(
+    config: SearchConfig,
+    world: World = World(),  # noqa: B008  (frozen)
+) -> Callable[[Sequence[Architecture]], list[Scores]]:
+    """What scores a chunk of candidates, for `snndeploy.train.pool.map_tasks`, on the device of a rank."""
+    return Material.load(config, world).scorer(seed=config.seed).score
 
 
 def score_all(
@@ -296,7 +303,7 @@ def score_all(
     # A file with both scores goes on with both, whichever of them is wanted now.
     scored = replace(config, score=replace(config.score, scores=header["scores"]))
     threads = config.training.threads
-    map_tasks(partial(load_scorer, scored), tasks, workers=workers, threads=threads, on_result=store)
+    map_tasks(partial(load_scorer, scored, world), tasks, workers=workers, threads=threads, on_result=store)
     for _ in chunks[len(tasks) * world.size :: world.size]:  # the first rank has a chunk more than this one
         exchange({})
     return {architecture: known[architecture] for architecture in architectures}

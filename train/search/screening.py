@@ -19,10 +19,9 @@ from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.train.distributed import World
 from snndeploy.train.search import folder
 from snndeploy.train.search.config import SearchConfig
-from snndeploy.train.search.folder import read_json, timed, write_json
-from snndeploy.train.search.records import REMEDY
+from snndeploy.train.search.folder import read_json, timed, write_sealed
+from snndeploy.train.search.records import REMEDY, record
 from snndeploy.train.search.reliability import Reliability, ScoreReliability, measure
-from snndeploy.train.search.report import reliability_of
 from snndeploy.train.search.scoring import Scores, read_scores, score_all
 from snndeploy.train.search.selection import select
 from snndeploy.train.search.space import Architecture, Space, label, parse
@@ -78,13 +77,13 @@ class Screening:
         if not count or not self.candidates:
             return None
         if (stored := read_json(path)) is not None:
-            return reliability_of(stored, str(path))
+            return record(Reliability, stored, str(path))
         order = self._rng(_RELIABILITY).permutation(len(self.candidates))[:count]
         with timed(self.run, "reliability"):
             self.tell("reliability", 0, 1)
             found = measure(self.config, [self.candidates[i] for i in order], workers=self.workers)
             self.tell("reliability", 1, 1)
-        write_json(path, asdict(found))
+        write_sealed(path, asdict(found))
         return found
 
     @cached_property
@@ -129,8 +128,10 @@ class Screening:
     def score_together(self) -> None:
         """Scores this rank's share of the candidates; nobody goes on before all are scored."""
         with self.world.joined(torch.device("cpu")):
-            total = len(self.candidates)
-            done = len(read_scores(self.shared).keys() & set(self.candidates)) if self.world.is_first else 0
+            # Another rank might draw others, with another NumPy, and the first one may hold those of an earlier.
+            candidates = self.world.gathered(self.candidates if self.world.is_first else [])[0]
+            total = len(candidates)
+            done = len(read_scores(self.shared).keys() & set(candidates)) if self.world.is_first else 0
 
             def on_chunk(count: int) -> None:
                 nonlocal done
@@ -140,7 +141,7 @@ class Screening:
             with timed(self.run, "scores") if self.world.is_first else nullcontext():
                 score_all(
                     self.config,
-                    self.candidates,
+                    candidates,
                     self.shared,
                     workers=self.workers,
                     world=self.world,
@@ -148,22 +149,31 @@ class Screening:
                 )
 
     def _listed(self, name: str, make: Callable[[], list[Architecture]]) -> list[Architecture]:
-        """Architectures that are kept in a file."""
+        """Architectures that are kept in a file of the first rank, the only one to ask for them."""
         path = self.run / name
-        stored = read_json(path) if self.world.is_first else None
+        stored = read_json(path)
         if stored is None:
             found = make()
-            if self.world.is_first:
-                write_json(path, [label(one) for one in found])
+            write_sealed(path, {"architectures": [label(one) for one in found]})
             return found
-        if not isinstance(stored, list) or not all(isinstance(text, str) for text in stored):
+        labels = stored.get("architectures") if isinstance(stored, dict) else stored  # as earlier versions do
+        missing = not labels and self.config.score.candidates > 0
+        if not isinstance(labels, list) or missing or not all(isinstance(text, str) for text in labels):
             raise FileFormatError(str(path), "must list architectures", remedy=REMEDY)
         try:
-            return [parse(text) for text in stored]
+            found = [parse(text) for text in labels]
         except ConfigError as error:
             raise FileFormatError(
                 str(path), "must list architectures", got=error.got, remedy=REMEDY
             ) from None
+        for one in found:
+            if not one or not self.space.allows(one):
+                raise FileFormatError(
+                    str(path), "lists what is not in the space", got=label(one), remedy=REMEDY
+                )
+        if len(set(found)) < len(found):
+            raise FileFormatError(str(path), "must list different architectures", remedy=REMEDY)
+        return found
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, stream])

@@ -33,8 +33,9 @@ from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.confirm import Measured, Part, Trial, measure_all, spread
 from snndeploy.train.search.evaluations import Evaluations
 from snndeploy.train.search.evolution import Evaluate, Evolution, evolve, random_search
-from snndeploy.train.search.folder import read_json, read_object, timed, write_json
+from snndeploy.train.search.folder import read_json, read_object, timed, write_sealed
 from snndeploy.train.search.ranking import Fitness, Ranking
+from snndeploy.train.search.records import REMEDY
 from snndeploy.train.search.report import KEYS, Outcome, report, write_found
 from snndeploy.train.search.scoring import read_scores
 from snndeploy.train.search.screening import Screening, Tell
@@ -113,7 +114,7 @@ class Search:
         if done is None:
             outcome = self._outcome()
             write_found(outcome, self.shared)
-            write_json(path, report(outcome, folder.seconds(self.run)))
+            write_sealed(path, report(outcome, folder.seconds(self.run)))
             done = read_object(path, *KEYS)
         return done
 
@@ -177,10 +178,10 @@ class Search:
     @cached_property
     def fitness(self) -> dict[Architecture, Fitness]:
         """Of everything evaluated: no backward connections first, then both searches."""
-        _ = self.evolution, self.random
+        judged = (*self.evolution.judged, *self.random.judged)
         with timed(self.run, "backbone alone"):
             (alone,) = self.evaluations([()])
-        judged = (*self.evolution.judged, *self.random.judged)
+            self.evaluations([one.architecture for one in judged])  # where their file was deleted
         return {(): alone, **{one.architecture: one.fitness for one in judged}}
 
     @cached_property
@@ -256,7 +257,7 @@ class Search:
         state = self._state(path)
 
         def on_iteration(found: Evolution) -> None:
-            write_json(path, found.to_json())
+            write_sealed(path, found.to_json())
             if stage:
                 best = found.best_so_far(self.ranking)[-1]
                 self.tell(stage, found.iterations, config.iterations, f"best {best:.4g}")
@@ -272,11 +273,11 @@ class Search:
             return None
         try:
             state = Evolution.from_json(stored)
-        except (ConfigError, FileFormatError) as error:
-            raise FileFormatError(str(path), "is damaged", got=error.got, remedy="delete it") from None
+        except (ConfigError, FileFormatError, OverflowError) as error:
+            raise FileFormatError(str(path), "is damaged", got=error, remedy=REMEDY) from None
         for one in (*(judged.architecture for judged in state.judged), *state.upcoming):
             if not self.space.allows(one):
-                raise FileFormatError(str(path), "is of another space", got=label(one), remedy="delete it")
+                raise FileFormatError(str(path), "is of another space", got=label(one), remedy=REMEDY)
         return state
 
     def _measure(self, trials: Sequence[Trial], part: Part, stage: str) -> dict[Trial, Measured]:

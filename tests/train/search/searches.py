@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snndeploy.train.search.config import SearchConfig
-from snndeploy.train.search.folder import SEARCH
+from snndeploy.train.search.folder import SEAL, SEARCH
 from snndeploy.train.search.search import search
 from snndeploy.train.settings import override
 
@@ -52,8 +52,8 @@ def whole(config: SearchConfig, run: Path, **options: Any) -> dict[str, Any]:
 
 
 def timeless(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything but the seconds."""
-    return {key: value for key, value in found.items() if key != "seconds"}
+    """Everything but the seconds, and the checksum that they are part of."""
+    return {key: value for key, value in found.items() if key not in ("seconds", SEAL)}
 
 
 def written(run: Path) -> dict[str, Any]:

@@ -37,6 +37,23 @@ def test_configuration_of_a_trial() -> None:
     assert trial_config(tiny("confirm.epochs=0"), Trial((), 0)).optimizer.epochs == 15
 
 
+def test_folders_of_trainings(tmp_path: Path) -> None:
+    """A short label is the name, as ever; 40 connections give one that can be made, and that no other has."""
+    assert Trial(parse("4:2+6:6:3"), 7).folder(tmp_path) == tmp_path / "confirm" / "4-2+6-6-3" / "seed7"
+    assert Trial((), 0).folder(tmp_path) == tmp_path / "confirm" / "none" / "seed0"
+    kept = tuple(BackwardConnection(10 + place // 10, place % 10) for place in range(20))
+    assert Trial(kept, 0).folder(tmp_path).parent.name == label(kept).replace(":", "-")
+    many = tuple(BackwardConnection(100 + place, place, 7) for place in range(40))
+    other = (*many[:-1], BackwardConnection(139, 38, 7))
+    assert len(label(many)) > 255
+    folders = [Trial(one, 0).folder(tmp_path) for one in (many, other)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert folder.parent.name.startswith("100-0-7+101-1-7+")
+        assert len(folder.parent.name) <= 120
+    assert len(list((tmp_path / "confirm").iterdir())) == 2
+
+
 def test_trained_once(tmp_path: Path) -> None:
     """Two processes find what one finds; what is there is not trained again."""
     config, trials = tiny(), [Trial(LOOP, 0), Trial((), 0), Trial((), 0)]

@@ -291,6 +291,16 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def test_each_rank_has_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second process on a machine scores on its second GPU, and says so where there is none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = replace(CONFIG, training=replace(CONFIG.training, device="cuda"))
+    with pytest.raises(ConfigError, match="device: needs a GPU for each rank, and there are 1, got cuda:1"):
+        score_all(config, [parse("4:4")], tmp_path, world=World(local_rank=1))
+    assert not (tmp_path / SCORES).exists()
+
+
 def killed(folder: Path, candidates: list[Architecture]) -> None:
     """Scores, and kills its own process after the first chunk."""
     torch.set_num_threads(1)

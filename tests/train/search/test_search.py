@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
-from snndeploy.errors import ConfigError, FileFormatError
+from snndeploy.errors import ConfigError
 from snndeploy.ir import backward_connections
 from snndeploy.ir import load as load_network
 from snndeploy.train.config import Config
@@ -253,18 +253,6 @@ def test_a_folder_is_not_replaced_unasked(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[network]\nbackbone = "resnet6"\n')
     with pytest.raises(ConfigError, match="something else than a search"):
         open_run(tiny(), tmp_path, overwrite=True)
-
-
-@pytest.mark.parametrize("name", ["candidates.json", "evolution.json", "reliability.json", "random.json"])
-def test_damaged(copy: Path, name: str) -> None:
-    """A file that is damaged is named."""
-    (copy / "search.json").unlink()
-    if name == "candidates.json":
-        (copy / "population.json").unlink()
-    for text in ("[", '{"candidates": 1}'):
-        (copy / name).write_text(text)
-        with pytest.raises(FileFormatError, match=name):
-            search(tiny(), copy, resume=True)
 
 
 def test_what_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
