@@ -30,16 +30,19 @@ STANDARD = set(sys.stdlib_module_names) | {
 }  # tomllib: from 3.11 on
 OURS = {  # package -> the packages of ours it may import besides itself and snndeploy.errors
     "snndeploy.errors": set[str](),
-    "snndeploy.ir": set[str](),
+    "snndeploy.inputs": set[str](),
+    "snndeploy.ir": {"snndeploy.inputs"},
     "snndeploy.nn": {"snndeploy.ir"},
     "snndeploy.backbones": {"snndeploy.ir"},
     "snndeploy.train": {"snndeploy.ir", "snndeploy.nn", "snndeploy.backbones"},
     "snndeploy.export": {"snndeploy.ir"},
     "snndeploy.targets": {"snndeploy.ir"},
+    "snndeploy.targets.onnx_runtime": {"snndeploy.inputs"},
     "snndeploy.figures": {"snndeploy.ir"},
 }
 THIRD_PARTY = {  # package -> what else it may import
     "snndeploy.errors": set[str](),
+    "snndeploy.inputs": {"numpy"},
     "snndeploy.ir": {"numpy", "safetensors"},
     "snndeploy.nn": {"numpy", "torch"},
     "snndeploy.backbones": set[str](),
@@ -57,7 +60,8 @@ THIRD_PARTY = {  # package -> what else it may import
         "tensorboard",
     },
     "snndeploy.export": {"numpy", "onnx", "onnx_ir"},
-    "snndeploy.targets": {"numpy", "onnxruntime", "tomli"},
+    "snndeploy.targets": {"numpy", "tomli"},
+    "snndeploy.targets.onnx_runtime": {"numpy", "onnxruntime"},
     CHILD: {"numpy", "lava"},
     "snndeploy.figures": {"matplotlib"},
     "snndeploy.cli": {"click", "numpy", "torch", "rich", "onnxruntime", "tomli_w"},

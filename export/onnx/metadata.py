@@ -10,55 +10,28 @@ from typing import Literal, TypeAlias
 import onnx_ir
 
 from snndeploy.export.onnx.nodes import Nodes
-from snndeploy.ir import Lif, Network, Shape, backward_connections
+from snndeploy.export.onnx.states import State, in_place
+from snndeploy.ir import Exact, Lif, Network, backward_connections, certify
 from snndeploy.ir.document import input_to_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PREFIX = "snndeploy."
 
-Form: TypeAlias = Literal["step", "sequence"]
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the step form hands from one call to the next: zero before the first.
-
-    op: The op it belongs to.
-    shape: Without batch.
-    delay: The op's output that many steps ago; 0 for its membrane potential after the reset.
-    """
-
-    op: str
-    shape: Shape
-    delay: int = 0
-
-    @property
-    def input(self) -> str:
-        """Name of the graph input."""
-        return f"state_in.{self._name}"
-
-    @property
-    def output(self) -> str:
-        """Name of the graph output."""
-        return f"state_out.{self._name}"
-
-    @property
-    def _name(self) -> str:
-        return f"{self.op}.y{self.delay}" if self.delay else f"{self.op}.v"
+Form: TypeAlias = Literal["step", "sequence", "scan"]
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
     """A network in one of the forms, before it is made a model.
 
-    spikes: For each Lif the names of the values that hold its spikes, in the order of time; one in the step
-        form.
+    spikes: For each Lif the names of the values (batch, *shape) that hold its spikes, in the order of time,
+        or the name of the one value (time, batch, *shape) that does.
     """
 
     nodes: Nodes
     inputs: tuple[onnx_ir.Value, ...]
     outputs: tuple[onnx_ir.Value, ...]
-    spikes: Mapping[str, tuple[str, ...]]
+    spikes: Mapping[str, tuple[str, ...] | str]
     states: tuple[State, ...] = field(default=())
 
 
@@ -73,15 +46,18 @@ def describe(network: Network, form: Form, body: Body, fingerprint: str) -> dict
             "out": state.output,
             "op": state.op,
             "kind": "delayed" if state.delay else "membrane",
+            "delay": state.delay,
             "shape": [-1, *state.shape],
             "dtype": "float32",
             "init": 0.0,
+            "in_place": in_place(body.nodes.nodes, state),
         }
         for state in body.states
     ]
     entries = {
         "format_version": str(FORMAT_VERSION),
         "form": form,
+        "arithmetic": body.nodes.numbers.arithmetic,
         "steps": str(network.steps),
         "readout": str(network.readout),
         "states": _json(states),
@@ -95,13 +71,28 @@ def describe(network: Network, form: Form, body: Body, fingerprint: str) -> dict
         "input": _json(input_to_json(network.input)),
         "classes": _json(list(network.classes)),
         "number_format": network.format.name,
+        "certificate": _json(_certificate(network)),
     }
     if fingerprint:
         entries["network_sha256"] = fingerprint
     return {PREFIX + key: text for key, text in entries.items()}
 
 
-def _neuron(network: Network, name: str, spikes: tuple[str, ...]) -> dict[str, object]:
+def _certificate(network: Network) -> dict[str, object] | None:
+    """Whether exactness is proven, and the op that leaves the fewest binary digits; None in float32."""
+    if not isinstance(network.format, Exact):
+        return None
+    certificate = certify(network)
+    tightest = min(certificate.rows, key=lambda row: (row.certified, row.bits_left), default=None)
+    return {
+        "holds": certificate.holds,
+        "op": tightest and tightest.op,
+        "bits_left": tightest and round(tightest.bits_left, 3),
+        "reason": tightest.reason if tightest else "",
+    }
+
+
+def _neuron(network: Network, name: str, spikes: tuple[str, ...] | str) -> dict[str, object]:
     op = network.graph.ops[name]
     if not isinstance(op, Lif):
         raise TypeError(name)
@@ -110,7 +101,7 @@ def _neuron(network: Network, name: str, spikes: tuple[str, ...]) -> dict[str, o
         "tau": op.tau,
         "threshold": op.threshold,
         "shape": [-1, *network.graph.shapes[name]],
-        "spikes": list(spikes),
+        "spikes": spikes if isinstance(spikes, str) else list(spikes),
     }
 
 

@@ -2,56 +2,113 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import onnx
 import onnx_ir
+from onnx_ir.passes.common import InlinePass
+from typing_extensions import assert_never
 
 from snndeploy import __version__
 from snndeploy.errors import ConfigError, TargetError
-from snndeploy.export.onnx.metadata import Form, describe
+from snndeploy.export.onnx.external import initializers
+from snndeploy.export.onnx.metadata import Body, Form, describe
 from snndeploy.export.onnx.nodes import DOMAIN, OPSET, Dim
+from snndeploy.export.onnx.numbers import Arithmetic, numbers
 from snndeploy.export.onnx.ops import lif_function
+from snndeploy.export.onnx.scan import scan_body
 from snndeploy.export.onnx.sequence import sequence_body
+from snndeploy.export.onnx.states import states
 from snndeploy.export.onnx.step import step_body
 from snndeploy.ir import Network, require_folded
 
 IR_VERSION = 10  # the newest that ONNX Runtime 1.23 reads
 LONGEST_SEQUENCE = 1024  # steps; unrolled graphs beyond take runtimes minutes to load
-_LARGEST_BYTES = 2**31 - 2**20  # a protobuf message must stay below 2 GiB; the rest is for the nodes
+LARGEST_BATCH = 2**31 - 1
+LARGEST_BYTES = 2**31 - 2**20  # a protobuf message must stay below 2 GiB; the rest is for the nodes
 
 
 def lower(
-    network: Network, form: Form, *, batch: int | None = None, fingerprint: str = ""
+    network: Network,
+    form: Form,
+    *,
+    arithmetic: Arithmetic = "float32",
+    batch: int | None = None,
+    debug: bool = False,
+    inline_functions: bool = False,
+    fingerprint: str = "",
 ) -> onnx.ModelProto:
-    """A network as an ONNX model, in one of two forms.
+    """A network as an ONNX model, in one of three forms.
 
     `step`: one time step. Inputs `x` (batch, *shape), `state_in.<lif>.v` and `state_in.<population>.y<k>`
     (its output k steps ago), all zero at first; outputs `logits` (batch, classes), what enters the Output at
     this one step, and `state_out.*` in the order of the inputs.
 
-    `sequence`: all of the network's steps, without control flow. Input `x` (steps, batch, *shape); outputs
-    `logits` (batch, classes), the mean over the readout window, and `readout_sum`, the sum over it, added
-    step by step.
+    `sequence`: all of the network's steps, without control flow. Input `x`, (batch, *shape) for images and
+    (steps, batch, *shape) for frames; outputs `logits` (batch, classes), the mean over the readout window,
+    and `readout_sum`, the sum over it.
 
-    Every Lif is a call of the local function `snndeploy::LIF`. Initialisers have the names of the network's
-    parameters. `metadata_props` describes form, states, neurons and input under `snndeploy.*`.
+    `scan`: any number of steps, given by `x` (time, batch, *shape) for frames and for images by the int64
+    `steps`, which is the network's own unless given. `state_in.*` are zero unless given. Outputs `logits` and
+    `readout_sum` over the last steps of the readout window (all steps if they are fewer), `logits_by_step`
+    (time, batch, classes) and `state_out.*`. Chunks that hand on their states give what one run gives.
+
+    Initialisers have the names of the network's parameters. `metadata_props` describes form, states, neurons
+    and input under `snndeploy.*`.
 
     Args:
         network: A folded network.
-        form: "step" or "sequence".
+        form: "step", "sequence" or "scan".
+        arithmetic: "float32"; "integer", equal to it bit by bit, for networks whose certificate of exactness
+            holds; or "float16" weights and spikes, which promises no equality. Interfaces are float32 in all.
         batch: Samples at a time; None for any number.
+        debug: Further outputs `<lif>.spikes` and `<lif>.u`, the membrane potential before the reset, of every
+            Lif: (batch, *shape) in the step form, else (time, batch, *shape).
+        inline_functions: Every Lif as plain nodes, for runtimes without functions; otherwise it is a call of
+            the local function `snndeploy::LIF`.
         fingerprint: SHA-256 of the network file to be named in the metadata; empty for none.
 
     Raises:
         NetworkError: The network is not folded.
-        ConfigError: There is no such form, or no such batch.
-        TargetError: The network is too large, or its sequence too long, for this form.
+        ConfigError: There is no such form, arithmetic or batch.
+        TargetError: The network is too large, its sequence too long, or its numbers do not suit the
+            arithmetic.
     """
+    model = lower_unbounded(
+        network,
+        form,
+        arithmetic=arithmetic,
+        batch=batch,
+        debug=debug,
+        inline_functions=inline_functions,
+        fingerprint=fingerprint,
+    )
+    size = sum(len(tensor.raw_data) for tensor in initializers(model.graph))
+    if size > LARGEST_BYTES:
+        raise TargetError(
+            "weights and states",
+            f"must fit into {LARGEST_BYTES} bytes of one ONNX file",
+            got=size,
+            remedy="export with external data",
+        )
+    return model
+
+
+def lower_unbounded(
+    network: Network,
+    form: Form,
+    *,
+    arithmetic: Arithmetic = "float32",
+    batch: int | None = None,
+    debug: bool = False,
+    inline_functions: bool = False,
+    fingerprint: str = "",
+) -> onnx.ModelProto:
+    """The same as `lower` even if the model can only be stored with its weights in another file."""
     require_folded(network.graph, "ONNX")
     _check(network, form, batch)
-    samples: Dim = "batch" if batch is None else batch
-    body = step_body(network, samples) if form == "step" else sequence_body(network, samples)
+    body = _body(network, form, arithmetic, "batch" if batch is None else batch, debug=debug)
     graph = onnx_ir.Graph(
         body.inputs,
         body.outputs,
@@ -65,10 +122,26 @@ def lower(
         ir_version=IR_VERSION,
         producer_name="snndeploy",
         producer_version=__version__,
-        functions=[lif_function()] if body.spikes else [],
+        functions=[lif_function(body.nodes.numbers.spikes)] if body.spikes else [],
         metadata_props=describe(network, form, body, fingerprint),
     )
+    if inline_functions:
+        InlinePass()(model)
+        graph.opset_imports.pop(DOMAIN)
     return onnx_ir.to_proto(model)
+
+
+def _body(network: Network, form: Form, arithmetic: Arithmetic, batch: Dim, *, debug: bool) -> Body:
+    chosen = numbers(network, arithmetic)
+    match form:
+        case "step":
+            return step_body(network, chosen, batch, debug=debug)
+        case "sequence":
+            return sequence_body(network, chosen, batch, debug=debug)
+        case "scan":
+            return scan_body(network, chosen, batch, debug=debug)
+        case _:
+            assert_never(form)
 
 
 def _check(network: Network, form: Form, batch: int | None) -> None:
@@ -76,15 +149,23 @@ def _check(network: Network, form: Form, batch: int | None) -> None:
         raise ConfigError(
             f"ONNX form {form!r}", "is not known", remedy=f"choose one of {', '.join(get_args(Form))}"
         )
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise ConfigError("batch", "must be a whole number of at least 1, or None for any", got=repr(batch))
+    whole = isinstance(batch, int) and not isinstance(batch, bool)
+    if batch is not None and not (whole and 1 <= batch <= LARGEST_BATCH):
+        raise ConfigError(
+            "batch", f"must be a whole number in [1, {LARGEST_BATCH}], or None for any", got=repr(batch)
+        )
+    size = (batch or 1) * sum(4 * math.prod(state.shape) for state in states(network.graph))
+    if form == "scan" and size > LARGEST_BYTES:
+        raise TargetError(
+            "ONNX scan form",
+            f"holds initial states of at most {LARGEST_BYTES} bytes",
+            got=size,
+            remedy="fix a smaller batch, or none",
+        )
     if form == "sequence" and network.steps > LONGEST_SEQUENCE:
         raise TargetError(
             "ONNX sequence form",
             f"is unrolled over time and so holds at most {LONGEST_SEQUENCE} steps",
             got=network.steps,
-            remedy="export the step form",
+            remedy="export the scan or the step form",
         )
-    size = sum(array.nbytes for array in network.weights.values())
-    if size > _LARGEST_BYTES:
-        raise TargetError("weights", f"must fit into {_LARGEST_BYTES} bytes of one ONNX file", got=size)

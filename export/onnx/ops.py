@@ -10,6 +10,7 @@ import onnx_ir
 from typing_extensions import assert_never
 
 from snndeploy.export.onnx.nodes import DOMAIN, OPSET, Attributes, Nodes, dims, value
+from snndeploy.export.onnx.weighted import weighted
 from snndeploy.ir import (
     AvgPool2d,
     BatchNorm,
@@ -26,6 +27,11 @@ from snndeploy.ir import (
 )
 
 LIF = "LIF"
+_LIF_BY_SPIKES = {
+    onnx_ir.DataType.FLOAT: LIF,
+    onnx_ir.DataType.UINT8: f"{LIF}_uint8",
+    onnx_ir.DataType.FLOAT16: f"{LIF}_float16",
+}
 
 
 def apply(
@@ -51,19 +57,11 @@ def apply(
     """
     out = (dims(x)[0], *shape)
     match op:
-        case Conv2d():
-            conv: Attributes = {
-                "kernel_shape": op.kernel,
-                "strides": op.stride,
-                "pads": (*op.padding, *op.padding),
-                "group": op.groups,
-            }
-            return nodes.add("Conv", [x, *_parameters(nodes, name, weights)], label, out, conv)
-        case Linear():
-            return nodes.add("Gemm", [x, *_parameters(nodes, name, weights)], label, out, {"transB": 1})
+        case Conv2d() | Linear():
+            return weighted(nodes, name, op, x, label=label, shape=shape, weights=weights)
         case AvgPool2d():
             pool: Attributes = {"kernel_shape": op.kernel, "strides": op.stride}
-            return nodes.add("AveragePool", [x], label, out, pool)
+            return nodes.add("AveragePool", [nodes.cast(x)], label, out, pool)
         case Upsample():
             return _upsample(nodes, name, op, x, label)
         case Flatten():
@@ -72,11 +70,6 @@ def apply(
             raise TypeError(f"{name}: {type(op).__name__} is no stateless op of a folded network")
         case _:
             assert_never(op)
-
-
-def _parameters(nodes: Nodes, name: str, weights: Mapping[str, npt.NDArray[Any]]) -> list[onnx_ir.Value]:
-    keys = (f"{name}.weight", f"{name}.bias")
-    return [nodes.constant(key, weights[key]) for key in keys if key in weights]
 
 
 def _upsample(nodes: Nodes, name: str, op: Upsample, x: onnx_ir.Value, label: str) -> onnx_ir.Value:
@@ -105,30 +98,41 @@ def _upsample(nodes: Nodes, name: str, op: Upsample, x: onnx_ir.Value, label: st
 
 
 def lif(
-    nodes: Nodes, name: str, op: Lif, x: onnx_ir.Value, v: onnx_ir.Value, *, spikes: str, v_next: str
-) -> tuple[onnx_ir.Value, onnx_ir.Value]:
+    nodes: Nodes,
+    name: str,
+    op: Lif,
+    x: onnx_ir.Value,
+    v: onnx_ir.Value,
+    *,
+    spikes: str,
+    v_next: str,
+    u: str,
+) -> tuple[onnx_ir.Value, onnx_ir.Value, onnx_ir.Value]:
     """Appends one call of the LIF function for one time step.
 
     Args:
         nodes: Where the node goes.
         name: Name for the node.
         op: The neurons' constants.
-        x: Input current, (batch, *shape).
+        x: Input current, (batch, *shape), in any type.
         v: Membrane potential after the previous step's reset, of the same shape.
         spikes: Final name of the spikes.
         v_next: Final name of the membrane potential after the reset.
+        u: Final name of the membrane potential before the reset.
     """
-    outputs = value(spikes, dims(x)), value(v_next, dims(x))
+    dtype = nodes.numbers.spikes
+    outputs = value(spikes, dims(x), dtype), value(v_next, dims(x)), value(u, dims(x))
     constants: Attributes = {"tau": op.tau, "threshold": op.threshold}
-    nodes.append(LIF, [x, v], outputs, name, constants, domain=DOMAIN)
+    nodes.append(_LIF_BY_SPIKES[dtype], [nodes.cast(x), v], outputs, name, constants, domain=DOMAIN)
     return outputs
 
 
-def lif_function() -> onnx_ir.Function:
-    """`snndeploy::LIF(x, v) -> (spikes, v_next)`, attributes tau and threshold.
+def lif_function(spike_type: onnx_ir.DataType = onnx_ir.DataType.FLOAT) -> onnx_ir.Function:
+    """`snndeploy::LIF(x, v) -> (spikes, v_next, u)`, attributes tau and threshold.
 
     u = tau * v + x;  spikes = 1 if u > threshold else 0;  v_next = u * (1 - spikes).
-    Float32; runtimes inline it, so that it costs nothing.
+    Float32; runtimes inline it, so that it costs nothing. Where spikes leave it in another type, its name
+    tells so: `LIF_uint8`, `LIF_float16`.
     """
     x, v = onnx_ir.Value(name="x"), onnx_ir.Value(name="v")
     body: list[onnx_ir.Node] = []
@@ -144,15 +148,22 @@ def lif_function() -> onnx_ir.Function:
         reference = onnx_ir.RefAttr("value_float", name, onnx_ir.AttributeType.FLOAT)
         return node("Constant", [], name, reference)
 
+    def cast(x: onnx_ir.Value, name: str, dtype: onnx_ir.DataType) -> onnx_ir.Value:
+        return node("Cast", [x], name, onnx_ir.AttrInt64("to", dtype))
+
     tau, threshold = parameter("tau"), parameter("threshold")
-    one = node("Constant", [], "one", onnx_ir.AttrFloat32("value_float", 1.0))
     u = node("Add", [node("Mul", [tau, v], "leaked"), x], "u")
     fires = node("Greater", [u, threshold], "fires")
-    spikes = node("Cast", [fires], "spikes", onnx_ir.AttrInt64("to", onnx_ir.DataType.FLOAT))
-    v_next = node("Mul", [u, node("Sub", [one, spikes], "silent")], "v_next")
+    spikes = cast(fires, "spikes", spike_type)
+    if spike_type == onnx_ir.DataType.FLOAT:
+        one = node("Constant", [], "one", onnx_ir.AttrFloat32("value_float", 1.0))
+        silent = node("Sub", [one, spikes], "silent")
+    else:
+        silent = cast(node("Not", [fires], "rests"), "silent", onnx_ir.DataType.FLOAT)
+    v_next = node("Mul", [u, silent], "v_next")
     return onnx_ir.Function(
         DOMAIN,
-        LIF,
-        graph=onnx_ir.Graph([x, v], [spikes, v_next], nodes=body, opset_imports={"": OPSET}),
+        _LIF_BY_SPIKES[spike_type],
+        graph=onnx_ir.Graph([x, v], [spikes, v_next, u], nodes=body, opset_imports={"": OPSET}),
         attributes=[onnx_ir.Attr(name, onnx_ir.AttributeType.FLOAT, None) for name in ("tau", "threshold")],
     )

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import onnx_ir
 
-from snndeploy.export.onnx.metadata import Body, State
+from snndeploy.export.onnx.debug import debug_names, shown_spikes, spikes_name
+from snndeploy.export.onnx.metadata import Body
 from snndeploy.export.onnx.nodes import Dim, Nodes, value
+from snndeploy.export.onnx.numbers import Numbers
 from snndeploy.export.onnx.ops import apply, lif
-from snndeploy.ir import Graph, Input, Lif, Network, Output, populations
+from snndeploy.export.onnx.states import State, states
+from snndeploy.ir import Input, Lif, Network, Output
 
 
-def states(graph: Graph) -> tuple[State, ...]:
-    """The states of a graph, in the order of its populations.
-
-    Each Lif has its membrane potential, `<name>.v`. A population with delayed edges has its output k steps
-    ago, `<name>.y<k>`, for every k up to the largest of its delays.
-    """
-    found: list[State] = []
-    for name in populations(graph):
-        shape = graph.shapes[name]
-        if isinstance(graph.ops[name], Lif):
-            found.append(State(name, shape))
-        longest = max((e.delay for e in graph.outgoing[name]), default=0)
-        found += [State(name, shape, delay) for delay in range(1, longest + 1)]
-    return tuple(found)
-
-
-def step_body(network: Network, batch: Dim) -> Body:
+def step_body(network: Network, numbers: Numbers, batch: Dim, *, debug: bool) -> Body:
     """Inputs `x` and `state_in.*`, outputs `logits` and `state_out.*`, each (batch, *shape).
 
     `logits` is what enters the Output at this one step; the caller sums it over the readout window.
@@ -34,12 +21,13 @@ def step_body(network: Network, batch: Dim) -> Body:
     graph = network.graph
     table = states(graph)
     names = [name for state in table for name in (state.input, state.output)]
-    nodes = Nodes(["x", "logits", *names, *network.weights])
+    nodes = Nodes(["x", "logits", *names, *debug_names(graph), *network.weights], numbers)
     x = value("x", (batch, *graph.shapes[graph.input]))
-    before = {(s.op, s.delay): value(s.input, (batch, *s.shape)) for s in table}
+    given = {(s.op, s.delay): value(s.input, (batch, *s.shape)) for s in table}
+    before = {key: _entering(nodes, network, *key, state) for key, state in given.items()}
     after: dict[tuple[str, int], onnx_ir.Value] = {}
     now: dict[str, onnx_ir.Value] = {graph.input: x}
-    spikes: dict[str, tuple[str, ...]] = {}
+    potentials: dict[str, onnx_ir.Value] = {}
     for name in graph.order:
         op = graph.ops[name]
         if isinstance(op, Input):
@@ -48,10 +36,15 @@ def step_body(network: Network, batch: Dim) -> Body:
         entering = nodes.sum(terms, f"{name}.sum")
         match op:
             case Lif():
-                fired, rest = nodes.fresh(f"{name}.spikes"), State(name, graph.shapes[name]).output
-                spikes[name] = (fired,)
-                now[name], after[name, 0] = lif(
-                    nodes, name, op, entering, before[name, 0], spikes=fired, v_next=rest
+                now[name], after[name, 0], potentials[name] = lif(
+                    nodes,
+                    name,
+                    op,
+                    entering,
+                    before[name, 0],
+                    spikes=spikes_name(nodes, name),
+                    v_next=State(name, graph.shapes[name]).output,
+                    u=f"{name}.u",
                 )
             case Output():
                 now[name] = nodes.copy(entering, "logits")
@@ -60,12 +53,21 @@ def step_body(network: Network, batch: Dim) -> Body:
                 now[name] = apply(nodes, name, op, entering, label=name, shape=shape, weights=network.weights)
     for state in table:
         if state.delay:
-            newer = before[state.op, state.delay - 1] if state.delay > 1 else now[state.op]
+            newer = given[state.op, state.delay - 1] if state.delay > 1 else now[state.op]
             after[state.op, state.delay] = nodes.copy(newer, state.output)
+    shown = graph.ports if debug else ()
+    debugged = [x for name in shown for x in (shown_spikes(nodes, name, now[name]), potentials[name])]
     return Body(
         nodes=nodes,
-        inputs=(x, *before.values()),
-        outputs=(now[graph.output], *(after[s.op, s.delay] for s in table)),
-        spikes=spikes,
+        inputs=(x, *given.values()),
+        outputs=(now[graph.output], *(after[s.op, s.delay] for s in table), *debugged),
+        spikes={name: (str(now[name].name),) for name in graph.ports},
         states=table,
     )
+
+
+def _entering(nodes: Nodes, network: Network, op: str, delay: int, state: onnx_ir.Value) -> onnx_ir.Value:
+    """A state as the ops read it: float32 in the interface, a delayed spike of the arithmetic's own type."""
+    if delay and isinstance(network.graph.ops[op], Lif):
+        return nodes.cast(state, nodes.numbers.spikes, f"{op}.spikes.y{delay}")
+    return state

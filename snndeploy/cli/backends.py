@@ -3,88 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from snndeploy.errors import ConfigError
+from snndeploy.errors import ConfigError, TargetError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from snndeploy.export.onnx import Arithmetic, Form
     from snndeploy.ir import Network, Trace
 
-Runner: TypeAlias = "Callable[[Network, npt.NDArray[Any], int], Trace]"
 LAVA = "lava"
 """Lava starts a process per population; it is left out where only in-process back ends are wanted."""
 
+Provider: TypeAlias = Literal["cpu", "cuda"]
 
-def run_torch(network: Network, x: npt.NDArray[Any], threads: int) -> Trace:
+
+@dataclass(frozen=True)
+class Machine:
+    """What back ends may use.
+
+    threads: Of the CPU, within an operator.
+    provider: Where ONNX Runtime computes.
+    """
+
+    threads: int = 1
+    provider: Provider = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a back end did.
+
+    trace: On all samples.
+    half: Whether weights and what meets them were float16.
+    repeats: What it did on the first samples run in other ways that must not matter, by what was different.
+    """
+
+    trace: Trace
+    half: bool = False
+    repeats: Mapping[str, Trace] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inapplicable:
+    """A back end that cannot take a network, and why; that is no failure."""
+
+    reason: str
+
+
+Runner: TypeAlias = "Callable[[Network, npt.NDArray[Any], Machine], Outcome | Inapplicable]"
+
+
+def run_torch(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome:
     """What PyTorch does."""
     import torch
 
     from snndeploy import nn
 
-    torch.set_num_threads(threads)
-    return nn.run(network, x)
+    torch.set_num_threads(machine.threads)
+    return Outcome(nn.run(network, x))
 
 
 def run_onnx(
     network: Network,
     x: npt.NDArray[Any],
-    threads: int,
+    machine: Machine,
     *,
-    form: Literal["step", "sequence"],
-    file: Path | None = None,
-) -> Trace:
-    """What ONNX Runtime does with a fresh export in one form, or with a file exported before."""
+    form: Form,
+    arithmetic: Arithmetic = "float32",
+) -> Outcome | Inapplicable:
+    """What ONNX Runtime does with a fresh export."""
     from snndeploy.export import onnx
-    from snndeploy.targets.onnx_runtime import OnnxNetwork
 
+    if arithmetic == "integer" and machine.provider != "cpu":
+        return Inapplicable("ONNX Runtime convolves integers on CPUs only")
     with TemporaryDirectory(prefix="snndeploy-") as folder:
-        where = f"ONNX {form} form" if file is None else str(file)
-        if file is None:
-            file = Path(folder) / f"{form}.onnx"
-            onnx.export(network, file, form)
-        return OnnxNetwork(onnx.expose_spikes(file), threads=threads, where=where).run(x)
+        file = Path(folder) / f"{form}.onnx"
+        try:
+            onnx.export(network, file, form, arithmetic=arithmetic)
+        except TargetError as error:
+            return Inapplicable(str(error))
+        return run_file(x, machine, file, where=f"ONNX {form} form in {arithmetic}")
 
 
-def run_onnx_step(network: Network, x: npt.NDArray[Any], threads: int) -> Trace:
-    """What ONNX Runtime does with the step form."""
-    return run_onnx(network, x, threads, form="step")
+def run_file(x: npt.NDArray[Any], machine: Machine, file: Path, *, where: str = "") -> Outcome:
+    """What ONNX Runtime does with a file exported before."""
+    from snndeploy.cli.onnx_runs import in_batches, repeats
+    from snndeploy.export import onnx
+    from snndeploy.targets.onnx_runtime import CPU, CUDA, OnnxNetwork
+
+    provider = CUDA if machine.provider == "cuda" else CPU
+    opened = OnnxNetwork(onnx.expose_spikes(file), (provider,), machine.threads, where=where or str(file))
+    return Outcome(
+        trace=in_batches(opened, x),
+        half=opened.description.arithmetic == "float16",
+        repeats=repeats(opened, x),
+    )
 
 
-def run_onnx_sequence(network: Network, x: npt.NDArray[Any], threads: int) -> Trace:
-    """What ONNX Runtime does with the sequence form."""
-    return run_onnx(network, x, threads, form="sequence")
-
-
-def run_lava(network: Network, x: npt.NDArray[Any], threads: int) -> Trace:
+def run_lava(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome:
     """What Lava does with a fresh bundle; it runs one thread per process."""
     from snndeploy.export import lava as lowering
     from snndeploy.targets import lava
 
-    del threads
+    del machine
     with TemporaryDirectory(prefix="snndeploy-") as folder:
         bundle = Path(folder) / "bundle"
         lowering.export(network, bundle, x)
         (simulation,) = lava.simulate([bundle])
-    return simulation.trace
+    return Outcome(simulation.trace)
 
 
-BACKENDS: Mapping[str, Runner] = MappingProxyType(
+ONNX: Mapping[str, Runner] = MappingProxyType(
     {
-        "torch": run_torch,
-        "onnx-step": run_onnx_step,
-        "onnx-sequence": run_onnx_sequence,
-        LAVA: run_lava,
+        "onnx-step": partial(run_onnx, form="step"),
+        "onnx-sequence": partial(run_onnx, form="sequence"),
+        "onnx-scan": partial(run_onnx, form="scan"),
+        "onnx-integer": partial(run_onnx, form="sequence", arithmetic="integer"),
+        "onnx-float16": partial(run_onnx, form="sequence", arithmetic="float16"),
     }
 )
+BACKENDS: Mapping[str, Runner] = MappingProxyType({"torch": run_torch, **ONNX, LAVA: run_lava})
 
 
 def chosen(text: str) -> tuple[str, ...]:
-    """Names of the back ends in a comma-separated list; `onnx` stands for both forms.
+    """Names of the back ends in a comma-separated list; `onnx` stands for all of ONNX Runtime.
 
     Raises:
         ConfigError: A name is unknown.
@@ -92,7 +141,7 @@ def chosen(text: str) -> tuple[str, ...]:
     names: list[str] = []
     for name in (part.strip() for part in text.split(",")):
         if name == "onnx":
-            names += ["onnx-step", "onnx-sequence"]
+            names += ONNX
         elif name in BACKENDS:
             names.append(name)
         else:

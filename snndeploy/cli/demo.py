@@ -104,15 +104,15 @@ def deploy(network: Network, x: npt.NDArray[Any], out: Path, timing: Schedule) -
 
 def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Comparison]:
     """Compares every back end, running the files just written, with the interpreter."""
-    from snndeploy.cli.backends import run_onnx, run_torch
+    from snndeploy.cli.backends import Machine, run_file, run_torch
     from snndeploy.cli.output import progress
     from snndeploy.ir import as_steps, compare, run
     from snndeploy.targets import lava
     from snndeploy.train.products import BUNDLE
 
-    found = {"torch": run_torch(network, x, 1)}
+    found = {"torch": run_torch(network, x, Machine()).trace}
     for form, name in onnx_files().items():
-        found[f"onnx-{form}"] = run_onnx(network, x, 1, form=form, file=out / name)
+        found[f"onnx-{form}"] = run_file(x, Machine(), out / name).trace
     with progress("simulating Lava", as_steps(network, x).shape[1]) as report:
         (simulation,) = lava.simulate([out / BUNDLE], progress=lambda done, _: report(done))
     found["lava"] = simulation.trace
@@ -122,12 +122,17 @@ def verify_exact(network: Network, x: npt.NDArray[Any], out: Path) -> list[Compa
 
 def verify_float(network: Network, x: npt.NDArray[Any]) -> list[Comparison]:
     """Compares the float32 network's back ends with the interpreter, flips explained by their margins."""
-    from snndeploy.cli.backends import BACKENDS, LAVA
+    from snndeploy.cli.backends import BACKENDS, Machine, Outcome
     from snndeploy.ir import compare, run
 
     expected = run(network, x)
-    runners = {name: runner for name, runner in BACKENDS.items() if name != LAVA}
-    return [compare(network, x, expected, runner(network, x, 1), name) for name, runner in runners.items()]
+    names = ("torch", *(f"onnx-{form}" for form in onnx_files()))
+    found = {name: BACKENDS[name](network, x, Machine()) for name in names}
+    return [
+        compare(network, x, expected, outcome.trace, name)
+        for name, outcome in found.items()
+        if isinstance(outcome, Outcome)
+    ]
 
 
 def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
@@ -146,7 +151,7 @@ def estimate_energy(network: Network, x: npt.NDArray[Any], out: Path) -> Energy:
 
 def write_comparisons(comparisons: dict[str, list[Comparison]], out: Path) -> dict[str, Any]:
     """Writes verify.json and returns what it holds."""
-    from snndeploy.cli.verify import as_facts
+    from snndeploy.cli.verified import as_facts
     from snndeploy.ir.files import write_text
     from snndeploy.train.products import VERIFY
 

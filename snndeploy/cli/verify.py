@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import click
 from snndeploy.cli.options import data_option, json_option, network_argument, samples_option, threads_option
 
 if TYPE_CHECKING:
-    from snndeploy.ir import Comparison
+    from snndeploy.cli.backends import Provider
+    from snndeploy.cli.verified import Finding
 
 
 @click.command(epilog="Example: snndeploy verify runs/demo/exact.snn.safetensors --against torch,onnx,lava")
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     "--against",
     default="torch,onnx,lava",
     show_default=True,
-    help="Back ends: torch, onnx (both forms), onnx-step, onnx-sequence, lava.",
+    help="Back ends: torch, lava, onnx-step, onnx-sequence, onnx-scan, onnx-integer, onnx-float16; onnx for all "
+    "five of ONNX Runtime.",
 )
 @click.option(
     "--onnx-file",
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     multiple=True,
     help="Also verify an ONNX file exported before; may be given several times.",
+)
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where ONNX Runtime computes.",
 )
 @data_option
 @samples_option
@@ -37,6 +45,7 @@ def verify(
     network: Path,
     against: str,
     files: tuple[Path, ...],
+    provider: Provider,
     data: str,
     samples: int,
     threads: int,
@@ -45,36 +54,43 @@ def verify(
     """Compare back ends with the interpreter on NETWORK; exit code 1 if one breaks its promise.
 
     In the exact format every spike must be the same. In float32 a spike may flip, but only where the neuron
-    lies within the rounding bound of its threshold, with the back end's own spikes as its input.
+    lies within the rounding bound of its threshold, with the back end's own spikes as its input; so too with
+    weights in float16, whose bound is wider.
     """
-    from snndeploy.cli.backends import BACKENDS, LAVA, chosen, run_onnx
+    from snndeploy.cli.backends import BACKENDS, LAVA, Inapplicable, Machine, chosen, run_file
     from snndeploy.cli.networks import load_folded, load_samples
     from snndeploy.cli.output import emit_json, progress
+    from snndeploy.cli.verified import Judge
+    from snndeploy.errors import ConfigError
     from snndeploy.export import onnx
-    from snndeploy.ir import Exact, certify, compare, run
+    from snndeploy.ir import Exact, certify
     from snndeploy.targets.lava import find_interpreter
 
-    names = chosen(against)
+    names, machine = chosen(against), Machine(threads, provider)
     if LAVA in names:
         find_interpreter()  # a missing one is told at once
     source = load_folded(network)
     picked = load_samples(source, data, samples)
-    expected = run(source, picked.x)
-    comparisons: list[Comparison] = []
-    edited: dict[str, list[str]] = {}
-    edited_nodes: dict[str, list[str]] = {}
+    judge = Judge(source, picked.x)
+    findings: list[Finding] = []
+    inapplicable: dict[str, str] = {}
     with progress("verifying", len(names) + len(files)) as report:
         for name in names:
-            found = BACKENDS[name](source, picked.x, threads)
-            comparisons.append(compare(source, picked.x, expected, found, name))
-            report(len(comparisons), name)
+            outcome = BACKENDS[name](source, picked.x, machine)
+            if isinstance(outcome, Inapplicable):
+                inapplicable[name] = outcome.reason
+            else:
+                findings.append(judge.find(name, outcome))
+            report(len(findings) + len(inapplicable), name)
         for file in files:
-            found = run_onnx(source, picked.x, threads, form="sequence", file=file)
-            comparisons.append(compare(source, picked.x, expected, found, str(file)))
-            weights = edited[str(file)] = list(onnx.differing_weights(source, file))
-            nodes = onnx.differing_nodes(source, file)
-            edited_nodes[str(file)] = [name for name in nodes if name not in weights]
-            report(len(comparisons), str(file))
+            outcome = run_file(picked.x, machine, file)
+            weights = onnx.differing_weights(source, file)
+            nodes = tuple(n for n in onnx.differing_nodes(source, file) if n not in weights)
+            findings.append(judge.find(str(file), outcome, weights, nodes))
+            report(len(findings) + len(inapplicable), str(file))
+    if not findings:
+        told = "; ".join(f"{name}: {reason}" for name, reason in inapplicable.items())
+        raise ConfigError("--against", "names no back end that can take this network", got=told)
     failures = certify(source).failures if isinstance(source.format, Exact) else ()
     facts: dict[str, Any] = {
         "network": str(network),
@@ -82,20 +98,18 @@ def verify(
         "uncertified": [f"{row.op}: {row.reason}" for row in failures],
         "samples": picked.count,
         "data": picked.name,
-        "passed": all(c.passed for c in comparisons) and not any((*edited.values(), *edited_nodes.values())),
-        "backends": [
-            as_facts(c)
-            | {
-                "edited_weights": edited.get(c.backend, []),
-                "edited_nodes": edited_nodes.get(c.backend, []),
-            }
-            for c in comparisons
-        ],
+        "provider": provider,
+        "passed": all(found.passed for found in findings),
+        "inapplicable": inapplicable,
+        "float64_differing": judge.float64_differing,
+        "backends": [found.to_json() for found in findings],
     }
     if as_json:
         emit_json(facts)
     else:
-        click.echo(as_text(comparisons, edited, edited_nodes))
+        click.echo(as_text(findings))
+        for name, reason in inapplicable.items():
+            click.echo(f"{name} does not apply: {reason}")
         click.echo(f"\n{picked.count} samples of {picked.name}, format {source.format.name}")
         for failure in facts["uncertified"]:
             click.echo(f"not certified, so equality is not promised: {failure}")
@@ -103,33 +117,8 @@ def verify(
         raise SystemExit(1)
 
 
-def as_facts(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON values; an infinite ratio, which JSON lacks, becomes null."""
-    facts = {
-        "compared": comparison.compared,
-        "differing": comparison.differing,
-        "passed": comparison.passed,
-        "defects": list(comparison.defects),
-        **dataclasses.asdict(comparison),
-    }
-    for layer, row in zip(facts["layers"], comparison.layers, strict=True):
-        layer["firing_rate"] = row.firing_rate
-    finite: dict[str, Any] = _finite(facts)
-    return finite
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
-
-
-def as_text(
-    comparisons: list[Comparison], edited: dict[str, list[str]], edited_nodes: dict[str, list[str]]
-) -> str:
-    """Comparisons as a table, with what was found wrong below it."""
+def as_text(findings: list[Finding]) -> str:
+    """Findings as a table, with what was found wrong or disputed below it."""
     from snndeploy.cli.output import table
 
     rows = [
@@ -139,25 +128,45 @@ def as_text(
             c.differing,
             sum(layer.flips for layer in c.layers),
             sum(layer.unexplained for layer in c.layers),
+            c.largest_rate_difference,
             c.readout_error,
             f"{c.top1_agreement:.1%}",
-            "ok" if c.passed and not edited.get(c.backend) and not edited_nodes.get(c.backend) else "FAILED",
+            "ok" if found.passed else "FAILED",
         ]
-        for c in comparisons
+        for found in findings
+        for c in (found.comparison,)
     ]
-    headers = ["back end", "compared", "differing", "forced flips", "unexplained", "readout", "top-1", ""]
-    lines = [table(headers, rows)]
-    for c in comparisons:
-        lines += [f"{c.backend}: {name} differs from the network file" for name in edited.get(c.backend, [])]
-        lines += [
-            f"{c.backend}: node {name} differs from what the network file gives"
-            for name in edited_nodes.get(c.backend, [])
-        ]
-        lines += [f"{c.backend}: {defect}" for defect in c.defects]
-        if c.first_divergence:
-            d = c.first_divergence
-            lines.append(
-                f"{c.backend}: first divergence at step {d.step} in {d.op}, sample {d.sample}, neuron {d.neuron}: "
-                f"u = {d.potential:.9g}, threshold {d.threshold:g}"
-            )
-    return "\n".join(lines)
+    headers = [
+        "back end",
+        "compared",
+        "differing",
+        "forced flips",
+        "unexplained",
+        "rates",
+        "readout",
+        "top-1",
+        "",
+    ]
+    return "\n".join([table(headers, rows), *(line for found in findings for line in _lines(found))])
+
+
+def _lines(found: Finding) -> list[str]:
+    """What there is to say of a back end besides its row."""
+    c = found.comparison
+    lines = [f"{name} differs from the network file" for name in found.edited_weights]
+    lines += [f"node {name} differs from what the network file gives" for name in found.edited_nodes]
+    lines += found.defects
+    if c.first_divergence:
+        d = c.first_divergence
+        lines.append(
+            f"first divergence at step {d.step} in {d.op}, sample {d.sample}, neuron {d.neuron}: "
+            f"u = {d.potential:.9g}, threshold {d.threshold:g}"
+        )
+    if disputed := sum(layer.disputed for layer in c.layers):
+        upheld = sum(layer.upheld for layer in c.layers)
+        margin = max(layer.worst_margin for layer in c.layers)
+        lines.append(
+            f"with its own inputs {disputed} spikes are not the interpreter's; float64 gives {upheld} of them "
+            f"(flips lie up to {margin:.3g} rounding bounds from the threshold)"
+        )
+    return [f"{c.backend}: {line}" for line in lines]

@@ -1,5 +1,6 @@
 """The graph and what is computed from it: shapes, loops, fan-out, timing, folding, formats, files."""
 
+from snndeploy.inputs import InputSpec
 from snndeploy.ir.backward import (
     BackwardConnection,
     architectures,
@@ -11,7 +12,6 @@ from snndeploy.ir.certificate import Certificate, certify
 from snndeploy.ir.files import fingerprint, load, save
 from snndeploy.ir.fold import fold
 from snndeploy.ir.graph import Edge, Graph
-from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.loops import Component, components
 from snndeploy.ir.network import (
     Exact,
@@ -41,13 +41,14 @@ from snndeploy.ir.populations import Synapse, arrivals, is_population, populatio
 from snndeploy.ir.quantize import Quantized, quantize
 from snndeploy.ir.run import Trace, as_steps, run
 from snndeploy.ir.timing import Schedule, schedule
-from snndeploy.ir.verify import Comparison, compare
+from snndeploy.ir.verify import Comparator, Comparison, compare
 
 __all__ = [
     "AvgPool2d",
     "BackwardConnection",
     "BatchNorm",
     "Certificate",
+    "Comparator",
     "Comparison",
     "Component",
     "Conv2d",

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 from snndeploy.errors import FileFormatError, GraphError
+from snndeploy.inputs import InputSpec
 from snndeploy.ir.graph import Edge, Graph
-from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.network import Exact, Float32, Network, NumberFormat
 from snndeploy.ir.ops import (
     AvgPool2d,
@@ -136,14 +136,12 @@ def network_from_json(
 
 def input_to_json(spec: InputSpec) -> dict[str, Json]:
     """An input description as JSON values."""
-    values = dataclasses.asdict(spec)
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    return spec.to_json()
 
 
 def input_from_json(value: Json) -> InputSpec:
     """The input description a JSON value stands for; raises FileFormatError or NetworkError."""
-    fields = _fields("input", value, {f.name for f in dataclasses.fields(InputSpec)})
-    return _construct(InputSpec, fields)
+    return InputSpec.from_json(value)
 
 
 def _format(name: Json, exponents: Mapping[str, tuple[int, ...]]) -> NumberFormat:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from typing_extensions import assert_never
 
 from snndeploy.errors import NetworkError
+from snndeploy.inputs import InputSpec
 from snndeploy.ir.graph import Graph
-from snndeploy.ir.inputs import InputSpec
 from snndeploy.ir.ops import (
     AvgPool2d,
     BatchNorm,

@@ -23,6 +23,7 @@ def entering(
     *,
     dtype: type[np.float32] | type[np.float64] = np.float64,
     magnitudes: bool = False,
+    smallest: float = 0.0,
 ) -> Iterator[tuple[str, Values]]:
     """Yields (op, what enters it) for every op but the Input, in the order of execution.
 
@@ -33,6 +34,8 @@ def entering(
         dtype: Precision of the arithmetic.
         magnitudes: Use absolute values of weights, biases and input: the result is the sum of the sizes of
             all terms, which bounds the rounding error of adding them in any order.
+        smallest: With magnitudes, count every number but zero as at least that large: below it a type loses
+            digits, and no relative error describes its roundings.
 
     Yields:
         Name and array (time, batch, *shape of the op's input).
@@ -42,8 +45,9 @@ def entering(
     given: Values = x.astype(dtype)
     if magnitudes:
         # A mean is subtracted, so that its size adds up with a minus sign.
-        weights = {n: -abs(w) if n.endswith(".running_mean") else abs(w) for n, w in weights.items()}
-        given = np.abs(given)
+        sizes = {n: _size(w, smallest) for n, w in weights.items()}
+        weights = {n: -size if n.endswith(".running_mean") else size for n, size in sizes.items()}
+        given = _size(given, smallest)
     remaining = {name: len(graph.outgoing[name]) for name in graph.ops}
     values: dict[str, Values] = {graph.input: given}
     for name in graph.ports:
@@ -64,7 +68,15 @@ def entering(
         if not isinstance(graph.ops[name], Lif) and remaining[name]:
             flat = total.reshape(-1, *total.shape[2:])
             out = apply(name, graph.ops[name], flat, weights)
+            if smallest:
+                out = _size(out, smallest)
             values[name] = out.reshape(*total.shape[:2], *out.shape[1:])
+
+
+def _size(values: npt.NDArray[Any], smallest: float) -> npt.NDArray[Any]:
+    """Absolute values, those that are not zero raised to the smallest."""
+    size: npt.NDArray[Any] = np.abs(values)
+    return np.where(size > 0, np.maximum(size, size.dtype.type(smallest)), size) if smallest else size
 
 
 def delayed(values: Values, delay: int) -> Values:

@@ -3,11 +3,11 @@
 Two correct single-precision back ends flip a spike sooner or later, and the flip cascades. So besides the
 free-running differences each layer is judged with the back end's own spikes as its input (teacher forcing):
 a flip is explained if the neuron lies within the rounding bound of its threshold, and a defect otherwise.
+Where back end and interpreter disagree on the same inputs, float64 is the referee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,10 @@ import numpy.typing as npt
 
 from snndeploy.errors import NetworkError
 from snndeploy.ir.certificate import certify
-from snndeploy.ir.kernels import Values
+from snndeploy.ir.forced import Forced, potentials
 from snndeploy.ir.network import Exact, Network
 from snndeploy.ir.ops import Lif
 from snndeploy.ir.replay import entering
-from snndeploy.ir.rounding import (
-    SMALLEST,
-    UNIT_ROUNDOFF,
-    accumulated,
-    relative_bound,
-    roundings,
-    worst_ratio,
-)
 from snndeploy.ir.run import Trace, as_steps
 
 _BATCH = 32
@@ -41,10 +33,15 @@ class Layer:
     compared: Neuron-steps compared.
     spikes: Spikes of the interpreter.
     differing: Neuron-steps whose spike differs, both running freely.
-    flips: Neuron-steps whose spike differs from what the interpreter gives for the back end's own inputs.
-    unexplained: Flips that are defects: in single precision those whose neuron lies beyond the rounding bound
-        of its threshold, in a certified network all.
+    flips: Neuron-steps whose spike differs from what the interpreter gives in float64 for the back end's own
+        inputs.
+    unexplained: Flips that are defects: those whose neuron lies beyond the rounding bound of its threshold,
+        in a certified network all.
     worst_margin: Largest distance of a flipped neuron to its threshold, in rounding bounds.
+    spikes_found: Spikes of the back end.
+    disputed: Neuron-steps where the back end and the interpreter in float32 differ, both given the back end's
+        own inputs and earlier spikes.
+    upheld: Those of them where float64 gives what the back end gave.
     """
 
     op: str
@@ -54,11 +51,19 @@ class Layer:
     flips: int
     unexplained: int
     worst_margin: float
+    spikes_found: int
+    disputed: int
+    upheld: int
 
     @property
     def firing_rate(self) -> float:
         """Spikes of the interpreter per neuron and time step."""
         return self.spikes / max(self.compared, 1)
+
+    @property
+    def firing_rate_difference(self) -> float:
+        """By how much the back end's firing rate is higher, both running freely."""
+        return (self.spikes_found - self.spikes) / max(self.compared, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,14 @@ class Divergence:
 class Comparison:
     """One back end against the interpreter.
 
-    exact: Whether the network is certified to be exact, so that nothing may differ.
+    exact: Whether nothing may differ: the network is certified to be exact, and the arithmetic keeps it so.
     readout_error: Largest difference of the readout sums, both running freely.
     forced_readout_error: The same, or of the logits times the window, with the back end's own spikes given,
         in rounding bounds; at most 1 is explained by rounding.
+    float64_differing: Neuron-steps whose spike differs from the interpreter's in float64, both running freely;
+        None unless asked for.
+    potential_error: Largest difference of membrane potentials before the reset, both running freely; None
+        unless both gave them.
     """
 
     backend: str
@@ -96,6 +105,8 @@ class Comparison:
     readout_error: float
     forced_readout_error: float
     top1_agreement: float
+    float64_differing: int | None = None
+    potential_error: float | None = None
 
     @property
     def compared(self) -> int:
@@ -106,6 +117,11 @@ class Comparison:
     def differing(self) -> int:
         """Neuron-steps whose spike differs, over all layers."""
         return sum(layer.differing for layer in self.layers)
+
+    @property
+    def largest_rate_difference(self) -> float:
+        """Largest difference of a layer's firing rate, without sign."""
+        return max((abs(layer.firing_rate_difference) for layer in self.layers), default=0.0)
 
     @property
     def defects(self) -> tuple[str, ...]:
@@ -120,6 +136,8 @@ class Comparison:
             found.append(
                 f"readout: off by {self.forced_readout_error:.3g} rounding bounds with its own spikes given"
             )
+        if self.exact and not found and self.potential_error:
+            found.append(f"exact format: membrane potentials differ by up to {self.potential_error:g}")
         if self.exact and not found and (self.differing or self.readout_error):
             found.append(
                 f"exact format: {self.differing} spikes differ, readout differs by {self.readout_error:g}"
@@ -132,50 +150,111 @@ class Comparison:
         return not self.defects
 
 
-def compare(network: Network, x: npt.NDArray[Any], expected: Trace, found: Trace, backend: str) -> Comparison:
-    """Compares a back end's trace with the interpreter's on the same input.
+def compare(
+    network: Network, x: npt.NDArray[Any], expected: Trace, found: Trace, backend: str, *, half: bool = False
+) -> Comparison:
+    """Compares a back end's trace with the interpreter's on the same input; see `Comparator`."""
+    return Comparator(network, x, expected).compare(found, backend, half=half)
+
+
+class Comparator:
+    """Compares back ends with the interpreter on one input.
+
+    What follows from spikes alone is worked out once for all back ends that give the interpreter's.
 
     Args:
-        network: The folded network both ran.
+        network: The folded network that all ran.
         x: (batch, *shape) or (time, batch, *shape), prepared input.
         expected: What `run` gave.
-        found: What the back end gave, with the spikes of every Lif.
-        backend: Its name, for the report.
-
-    Raises:
-        NetworkError: The back end's trace lacks a layer, has another shape or type, or is not finite.
+        double: What `run` gave in float64, for `Comparison.float64_differing`.
     """
-    _check_traces(network, expected, found, backend)
-    steps = as_steps(network, x)
-    exact = isinstance(network.format, Exact) and certify(network).holds
-    forced = _Forced(network, exact=exact)
-    for start in range(0, steps.shape[1], _BATCH):
-        part = slice(start, start + _BATCH)
-        spikes = {name: found.spikes[name][:, part] for name in network.graph.ports}
-        forced.add(steps[:, part], spikes, found.readout_sum[part], found.logits[part])
-    layers = tuple(
-        Layer(
-            op=name,
-            compared=expected.spikes[name].size,
-            spikes=int(expected.spikes[name].sum()),
-            differing=int((expected.spikes[name] != found.spikes[name]).sum()),
-            flips=forced.flips[name],
-            unexplained=forced.unexplained[name],
-            worst_margin=forced.worst[name],
+
+    def __init__(
+        self, network: Network, x: npt.NDArray[Any], expected: Trace, double: Trace | None = None
+    ) -> None:
+        self.network, self.steps = network, as_steps(network, x)
+        self.expected, self.double = expected, double
+        self.certified = is_certified(network)
+        self._same: dict[bool, Forced] = {}
+
+    def compare(self, found: Trace, backend: str, *, half: bool = False) -> Comparison:
+        """Compares one back end.
+
+        Args:
+            found: What it gave, with the spikes of every Lif.
+            backend: Its name, for the report.
+            half: Whether it rounds weights, and the inputs and sums of the ops that have them, to float16.
+                Then no equality is promised, and more rounding is explained.
+
+        Raises:
+            NetworkError: The trace lacks a layer, has another shape or type, or is not finite.
+        """
+        expected = self.expected
+        _check_traces(self.network, expected, found, backend)
+        differing = {
+            name: int((expected.spikes[name] != found.spikes[name]).sum())
+            for name in self.network.graph.ports
+        }
+        forced = self._forced(found, half, same=not any(differing.values()))
+        layers = tuple(
+            Layer(
+                op=name,
+                compared=expected.spikes[name].size,
+                spikes=int(expected.spikes[name].sum()),
+                differing=differing[name],
+                flips=forced.flips[name],
+                unexplained=forced.unexplained[name],
+                worst_margin=forced.worst[name],
+                spikes_found=int(found.spikes[name].sum()),
+                disputed=forced.disputed[name],
+                upheld=forced.upheld[name],
+            )
+            for name in self.network.graph.ports
         )
-        for name in network.graph.ports
-    )
-    agreement = expected.logits.argmax(axis=1) == found.logits.argmax(axis=1)
-    return Comparison(
-        backend=backend,
-        exact=exact,
-        samples=steps.shape[1],
-        layers=layers,
-        first_divergence=first_divergence(network, steps, expected, found),
-        readout_error=float(np.abs(expected.readout_sum - found.readout_sum).max(initial=0.0)),
-        forced_readout_error=forced.readout,
-        top1_agreement=float(agreement.mean()) if agreement.size else 1.0,
-    )
+        agreement = expected.logits.argmax(axis=1) == found.logits.argmax(axis=1)
+        return Comparison(
+            backend=backend,
+            exact=self.certified and not half,
+            samples=self.steps.shape[1],
+            layers=layers,
+            first_divergence=first_divergence(self.network, self.steps, expected, found),
+            readout_error=float(np.abs(expected.readout_sum - found.readout_sum).max(initial=0.0)),
+            forced_readout_error=forced.readout_error(found),
+            top1_agreement=float(agreement.mean()) if agreement.size else 1.0,
+            float64_differing=None if self.double is None else spikes_differing(self.double, found),
+            potential_error=_potential_error(expected, found),
+        )
+
+    def _forced(self, found: Trace, half: bool, *, same: bool) -> Forced:
+        if same and half in self._same:
+            return self._same[half]
+        forced = Forced(self.network, exact=self.certified, half=half)
+        for start in range(0, self.steps.shape[1], _BATCH):
+            part = slice(start, start + _BATCH)
+            forced.add(self.steps[:, part], {n: found.spikes[n][:, part] for n in self.network.graph.ports})
+        if same:
+            self._same[half] = forced
+        return forced
+
+
+def is_certified(network: Network) -> bool:
+    """Whether a network is in the exact format with a certificate that holds."""
+    return isinstance(network.format, Exact) and certify(network).holds
+
+
+def spikes_differing(one: Trace, other: Trace) -> int:
+    """Neuron-steps whose spike differs between two traces, over all layers."""
+    return sum(int((spikes != other.spikes[name]).sum()) for name, spikes in one.spikes.items())
+
+
+def _potential_error(expected: Trace, found: Trace) -> float | None:
+    """Largest difference of the membrane potentials that both have, infinite where one is no number."""
+    shared = expected.potentials.keys() & found.potentials.keys()
+    if not shared:
+        return None
+    with np.errstate(invalid="ignore"):
+        errors = [np.abs(expected.potentials[n] - found.potentials[n]).max(initial=0.0) for n in shared]
+    return float(np.nan_to_num(errors, nan=np.inf, posinf=np.inf).max())
 
 
 def first_divergence(
@@ -193,7 +272,7 @@ def first_divergence(
             op = network.graph.ops[name]
             if not isinstance(op, Lif):
                 raise AssertionError(name)  # noqa: TRY004 - ports are Lifs
-            potential = _potentials(op, current, alone[name])[0][t, 0]
+            potential = potentials(op, current, alone[name])[0][t, 0]
             where = (sample, *neuron)
             return Divergence(
                 step=t,
@@ -205,60 +284,6 @@ def first_divergence(
                 threshold=op.threshold,
             )
     return None
-
-
-class _Forced:
-    """Teacher-forced flips and readout error, added up over batches."""
-
-    def __init__(self, network: Network, *, exact: bool) -> None:
-        self.network = network
-        self.exact = exact
-        self.terms = roundings(network.graph)
-        self.flips = dict.fromkeys(network.graph.ports, 0)
-        self.unexplained = dict.fromkeys(network.graph.ports, 0)
-        self.worst = dict.fromkeys(network.graph.ports, 0.0)
-        self.readout = 0.0
-
-    def add(
-        self, x: Values, spikes: Mapping[str, npt.NDArray[np.bool_]], readout_sum: Values, logits: Values
-    ) -> None:
-        sums = entering(self.network, x, spikes)
-        sizes = entering(self.network, x, spikes, magnitudes=True)
-        for (name, current), (_, size) in zip(sums, sizes, strict=True):
-            op = self.network.graph.ops[name]
-            if isinstance(op, Lif):
-                self._add_layer(name, op, current, size, spikes[name])
-            elif name == self.network.graph.output:
-                window = slice(self.network.steps - self.network.readout, None)
-                count = self.terms[name] + self.network.readout + 2  # one division, perhaps by its inverse
-                bound = relative_bound(count) * size[window].sum(axis=0) + SMALLEST
-                right = current[window].sum(axis=0)
-                for given in (readout_sum, logits.astype(np.float64) * self.network.readout):
-                    self.readout = max(self.readout, worst_ratio(np.abs(given - right), bound))
-
-    def _add_layer(
-        self, name: str, op: Lif, current: Values, size: Values, spikes: npt.NDArray[np.bool_]
-    ) -> None:
-        potential, carried = _potentials(op, current, spikes)
-        rounding = relative_bound(self.terms[name]) * size + 2 * UNIT_ROUNDOFF * (
-            np.abs(carried) + np.abs(current)
-        )
-        bound = accumulated(op, rounding, spikes) + SMALLEST
-        flipped = (potential > op.threshold) != spikes
-        distance = np.abs(potential - op.threshold)[flipped]
-        self.flips[name] += int(flipped.sum())
-        self.unexplained[name] += int(flipped.sum() if self.exact else (distance > bound[flipped]).sum())
-        self.worst[name] = max(self.worst[name], worst_ratio(distance, bound[flipped]))
-
-
-def _potentials(op: Lif, current: Values, spikes: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
-    """Membrane potential u and its carried part tau * v for given currents and given spikes, (time, ...)."""
-    potential, carried = np.empty_like(current), np.zeros_like(current)
-    for t in range(len(current)):
-        if t:
-            carried[t] = op.tau * potential[t - 1] * ~spikes[t - 1]
-        potential[t] = carried[t] + current[t]
-    return potential, carried
 
 
 def _check_traces(network: Network, expected: Trace, found: Trace, backend: str) -> None:

@@ -317,6 +317,12 @@ def test_preparing_any_real_type(kind: type[Any]) -> None:
         (MAPS, np.zeros((3, 1, 4, 4)), "must have 3 channels"),
         (MAPS, np.zeros((3, 4)), "must have at least 3 axes"),
         (InputSpec(repeat=2), np.zeros(4), "must have at least 3 axes"),
+        (InputSpec(divisor=1e-300), np.ones(4) * 1e300, "must lie in"),
+        (InputSpec(mean=(0.0,), std=(1e-300,)), np.ones((1, 2, 2)) * 1e300, "must lie in"),
+        (InputSpec(), np.array(["0"]), "must be an array of real numbers, got <U1"),
+        (InputSpec(), np.array([None]), "must be an array of real numbers, got object"),
+        (InputSpec(), np.array([0.5 + 1j]), "must be an array of real numbers, got complex128"),
+        (InputSpec(), [[1], [1, 0]], "must be an array of real numbers"),
     ],
 )
 def test_raw_data_that_do_not_fit(spec: InputSpec, raw: npt.NDArray[Any], message: str) -> None:

@@ -18,11 +18,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from snndeploy import nn
+from snndeploy.cli.backends import BACKENDS, Machine, Outcome
 from snndeploy.export import lava as lava_export
-from snndeploy.export import onnx as onnx_export
-from snndeploy.ir import Network, Trace, backward_connections, certify, compare, run
+from snndeploy.ir import Comparator, Network, Trace, backward_connections, certify, run
 from snndeploy.targets import lava
-from snndeploy.targets.onnx_runtime import OnnxNetwork
 from tests.strategies import (
     HIGHEST_RATE,
     LOWEST_RATE,
@@ -78,15 +77,22 @@ def features(structure: Structure, network: Network) -> set[str]:
     return found
 
 
-def assert_same(network: Network, x: npt.NDArray[np.float32], found: Trace, backend: str) -> None:
+def assert_same(comparator: Comparator, found: Trace, backend: str) -> None:
     """A back end's spikes and readout sums are those of the interpreter, bit for bit."""
-    expected = run(network, x)
+    expected = comparator.expected
     assert set(found.spikes) == set(expected.spikes)
     for name, spikes in expected.spikes.items():
         assert found.spikes[name].dtype == bool
         assert np.array_equal(found.spikes[name], spikes), f"{backend}: {name}"
     assert np.array_equal(found.readout_sum, expected.readout_sum), backend
-    assert compare(network, x, expected, found, backend).passed
+    assert comparator.compare(found, backend).passed
+
+
+def on(name: str, network: Network, x: npt.NDArray[np.float32]) -> Outcome:
+    """What a back end does with a network that it can take."""
+    outcome = BACKENDS[name](network, x, Machine())
+    assert isinstance(outcome, Outcome), outcome
+    return outcome
 
 
 @settings(max_examples=EXAMPLES)
@@ -95,18 +101,18 @@ def assert_same(network: Network, x: npt.NDArray[np.float32], found: Trace, back
 @example(structure=FROM_HIDDEN)
 @example(structure=replace(OVERLAPPING, steps=7, readout=3))
 def test_in_process_back_ends(structure: Structure) -> None:
-    """Interpreter in float32 and float64, PyTorch and both ONNX forms agree."""
+    """Interpreter in float32 and float64, PyTorch and ONNX in each form and in integers agree."""
     torch.set_num_threads(1)
     case = realise(structure)
     network, x = case.network, case.x
     assert certify(network).holds
     assert all(LOWEST_RATE <= rate <= HIGHEST_RATE for rate in firing_rates(network, x).values())
-    assert_same(network, x, run(network, x, dtype=np.float64), "float64")
-    assert_same(network, x, nn.run(network, x), "torch")
-    assert_same(network, x, nn.run(network, x, neurons="plain"), "torch without compiled neurons")
-    for form in ("step", "sequence"):
-        model = onnx_export.lower(network, form).SerializeToString()
-        assert_same(network, x, OnnxNetwork(onnx_export.expose_spikes(model)).run(x), form)
+    comparator = Comparator(network, x, run(network, x))
+    assert_same(comparator, run(network, x, dtype=np.float64), "float64")
+    assert_same(comparator, nn.run(network, x), "torch")
+    assert_same(comparator, nn.run(network, x, neurons="plain"), "torch without compiled neurons")
+    for name in ("onnx-step", "onnx-sequence", "onnx-scan", "onnx-integer"):
+        assert_same(comparator, on(name, network, x).trace, name)
     seen.update(features(structure, network))
 
 
@@ -124,16 +130,15 @@ def test_generated_networks_cover_the_contract() -> None:
 @settings(max_examples=30)
 @given(case=cases())
 def test_float_networks_differ_only_by_rounding(case: Case) -> None:
-    """PyTorch and both ONNX forms of a float32 network flip spikes only within the rounding bound."""
+    """PyTorch and ONNX, also in float16, flip spikes of a float32 network only within the rounding bound."""
     torch.set_num_threads(1)
     network, x = case.original, case.x
-    expected = run(network, x)
-    assert compare(network, x, expected, run(network, x, dtype=np.float64), "float64").passed
-    assert compare(network, x, expected, nn.run(network, x), "torch").passed
-    for form in ("step", "sequence"):
-        model = onnx_export.lower(network, form).SerializeToString()
-        found = OnnxNetwork(onnx_export.expose_spikes(model)).run(x)
-        comparison = compare(network, x, expected, found, form)
+    comparator = Comparator(network, x, run(network, x))
+    assert comparator.compare(run(network, x, dtype=np.float64), "float64").passed
+    assert comparator.compare(nn.run(network, x), "torch").passed
+    for name in ("onnx-step", "onnx-sequence", "onnx-scan", "onnx-float16"):
+        outcome = on(name, network, x)
+        comparison = comparator.compare(outcome.trace, name, half=outcome.half)
         assert comparison.passed, comparison.defects
 
 
@@ -149,4 +154,5 @@ def test_lava(drawn: list[Structure], tmp_path_factory: pytest.TempPathFactory) 
         lava_export.export(case.network, folder / str(index), case.x) for index, case in enumerate(made)
     ]
     for case, simulation in zip(made, lava.simulate(bundles), strict=True):
-        assert_same(case.network, case.x, simulation.trace, "lava")
+        comparator = Comparator(case.network, case.x, run(case.network, case.x))
+        assert_same(comparator, simulation.trace, "lava")

@@ -68,7 +68,7 @@ def search(
         run: The run folder; made if need be.
         resume: Go on with the search that is there, if there is one.
         overwrite: Replace it.
-        shared: Where scores, supernet, evaluations and trainings are kept, for searches that differ in other
+        shared: A folder with scores, supernet, evaluations and trainings, for searches that differ in other
             things only; the run folder unless given.
         workers: Processes on this machine; the result does not depend on them.
         world: The ranks, and which of them this process is.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from snndeploy.errors import NetworkError
+from snndeploy.errors import FileFormatError, NetworkError
 
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_REPEATS = 1024
@@ -61,6 +61,27 @@ class InputSpec:
                 "input", f"grid_bits must be None or lie in [0, {_MOST_BITS}]", got=repr(self.grid_bits)
             )
 
+    @staticmethod
+    def from_json(value: object) -> InputSpec:
+        """The description that JSON values stand for; the inverse of `to_json`.
+
+        Raises:
+            FileFormatError: The value is no description of input.
+            NetworkError: It describes input that breaks a rule.
+        """
+        names = {f.name for f in fields(InputSpec)}
+        if not isinstance(value, dict) or set(value) != names:
+            got = repr(sorted(value) if isinstance(value, dict) else value)
+            raise FileFormatError(
+                "input", f"must be an object with the fields {sorted(names)}", got=got[:120]
+            )
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return InputSpec(**values)
+
+    def to_json(self) -> dict[str, object]:
+        """The description as JSON values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
     def prepare(self, raw: npt.NDArray[Any], *, axes: int = 3) -> npt.NDArray[np.float32]:
         """Turns raw samples into network input of the same axes.
 
@@ -69,16 +90,18 @@ class InputSpec:
             axes: Axes of one frame: 3 for maps, 1 for vectors.
 
         Raises:
-            NetworkError: A value falls outside [low, high], or the channels are not those of mean and std.
+            NetworkError: A value falls outside [low, high], or the channels are not those of mean and std, or
+                the samples are no array of real numbers.
         """
-        x = np.asarray(raw, dtype=np.float64) / self.divisor
+        x = self._scaled(raw)
         if x.ndim < axes and (self.repeat > 1 or len(self.mean) > 1):
             raise NetworkError("input", f"must have at least {axes} axes", got=x.shape)
         if self.mean:
             if len(self.mean) > 1 and x.shape[-axes] != len(self.mean):
                 raise NetworkError("input", f"must have {len(self.mean)} channels", got=x.shape)
             per_channel = (-1, *(1,) * (axes - 1)) if len(self.mean) > 1 else ()
-            x = (x - np.reshape(self.mean, per_channel)) / np.reshape(self.std, per_channel)
+            with np.errstate(over="ignore"):  # infinite values fail the check of the range
+                x = (x - np.reshape(self.mean, per_channel)) / np.reshape(self.std, per_channel)
         if self.grid_bits is not None:
             x = np.round(x * 2.0**self.grid_bits) / 2.0**self.grid_bits
         if self.repeat > 1:
@@ -98,6 +121,17 @@ class InputSpec:
                 f"values must be whole multiples of 2**-{self.grid_bits}",
                 remedy="prepare the raw data with the network's own input.prepare",
             )
+
+    def _scaled(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        try:
+            given = np.asarray(raw)
+        except ValueError as error:  # lists of unequal lengths
+            raise NetworkError("input", "must be an array of real numbers", got=error) from None
+        if given.dtype.kind not in "buif":
+            raise NetworkError("input", "must be an array of real numbers", got=given.dtype)
+        with np.errstate(over="ignore"):  # infinite values fail the check of the range
+            scaled: npt.NDArray[np.float64] = given.astype(np.float64) / self.divisor
+        return scaled
 
     def _check_range(self, x: npt.NDArray[Any]) -> None:
         if x.size and not (x.min() >= self.low and x.max() <= self.high):

@@ -1,0 +1,26 @@
+"""What debug outputs show of every Lif: its spikes, float32 or whole numbers, and u."""
+
+from __future__ import annotations
+
+import onnx_ir
+
+from snndeploy.export.onnx.nodes import Nodes
+from snndeploy.ir import Graph
+
+_HALF = onnx_ir.DataType.FLOAT16
+
+
+def debug_names(graph: Graph) -> list[str]:
+    """Names of the debug outputs, in their order; kept free for them in models without them, too."""
+    return [f"{name}.{part}" for name in graph.ports for part in ("spikes", "u")]
+
+
+def spikes_name(nodes: Nodes, lif: str) -> str:
+    """Final name for a Lif's spikes: that of the debug output, unless they are float16 and it is not."""
+    half = nodes.numbers.spikes == _HALF
+    return nodes.fresh(f"{lif}.spikes.float16") if half else f"{lif}.spikes"
+
+
+def shown_spikes(nodes: Nodes, lif: str, spikes: onnx_ir.Value) -> onnx_ir.Value:
+    """Spikes of that name as a debug output."""
+    return nodes.copy(spikes, f"{lif}.spikes") if spikes.dtype == _HALF else spikes
