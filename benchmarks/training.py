@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import os
 import platform
 import re
 import statistics
@@ -29,8 +28,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import positive
+from benchmarks.machine import cores, cpu_name, load
+from benchmarks.measure import Times, alone
 from benchmarks.training_agreement import Agreement
-from benchmarks.training_measure import Times, agreement_alone, alone, peak_bytes, times
+from benchmarks.training_measure import agreement_alone, peak_bytes, times
 from benchmarks.training_variants import (
     CLASSES,
     GROUPS,
@@ -130,26 +132,17 @@ def measure(options: argparse.Namespace) -> Report:
 
 def about() -> dict[str, Any]:
     """Where and with what it was measured."""
-    from benchmarks.onnx_sequence import cpu_name  # noqa: PLC0415  (every child imports this file, and no ONNX)
-
     packages = [package for package in ("torch", "spikingjelly", "snntorch") if find_spec(package)]
     versions = {"Python": platform.python_version()} | {package: version(package) for package in packages}
     return {
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "device": cpu_name(),
         "cores": cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": load(),
         "versions": versions,
         "steps": STEPS,
         "classes": CLASSES,
     }
-
-
-def cores() -> int:
-    """How many this process may use, as far as the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def markdown(report: Report) -> str:
@@ -251,14 +244,6 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.groups += ["whole"] * options.whole + ["bf16"] * options.bf16
     return options
-
-
-def positive(text: str) -> int:
-    """A whole number from the command line, at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def main() -> None:

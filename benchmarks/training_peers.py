@@ -117,7 +117,7 @@ def spikingjelly_network(
     graph: Graph, weights: Mapping[str, npt.NDArray[Any]], *, mode: str
 ) -> SpikingJellyNetwork:
     """The graph in SpikingJelly, in step mode "m" or "s"."""
-    return SpikingJellyNetwork(Layers(graph, _spikingjelly_layer, weights), mode)
+    return SpikingJellyNetwork(Layers(graph, spikingjelly_layer, weights), mode)
 
 
 def snntorch_network(
@@ -128,7 +128,8 @@ def snntorch_network(
     return SnnTorchNetwork(Layers(graph, make, weights))
 
 
-def _spikingjelly_layer(op: Op) -> nn.Module:
+def spikingjelly_layer(op: Op) -> nn.Module:
+    """The layer of SpikingJelly that computes an op."""
     if isinstance(op, Lif):
         made: nn.Module = neuron.LIFNode(
             tau=1 / (1 - op.tau),  # it leaks by v / tau

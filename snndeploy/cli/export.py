@@ -74,6 +74,10 @@ def onnx(
     source = load_folded(network)
     if output.exists() and output.samefile(network):
         raise ConfigError("--output", "names the network file itself", remedy="choose another path")
+    if runner:
+        from snndeploy.cli.runner import require_place, write_runner
+
+        require_place(output, runner)
     lowering.export(
         source,
         output,
@@ -100,8 +104,6 @@ def onnx(
         **({"runner": str(runner)} if runner else {}),
     }
     if runner:
-        from snndeploy.cli.runner import write_runner
-
         write_runner(output, runner)
     if as_json:
         emit_json(facts)

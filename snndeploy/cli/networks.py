@@ -114,8 +114,9 @@ def _from_file(network: Network, path: Path, count: int) -> Samples:
     from snndeploy.ir import as_steps
 
     try:
-        raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+        with path.open("rb") as file:
+            raw = np.load(file, allow_pickle=False)
+    except Exception as error:  # of many kinds: NumPy reads headers as Python, and archives
         raise NetworkError(str(path), "cannot be read as a .npy array", got=str(error)) from None
     frames = network.input.kind == "frames"
     axes = len(network.graph.shapes[network.graph.input])

@@ -37,8 +37,25 @@ with this folder on Python's path:
     from snndeploy.targets.onnx_runtime import OnnxNetwork
 
     network = OnnxNetwork({model!r})
-    print(network.run(network.prepare(np.load("samples.npy"))).logits)
+    print(network.run(network.prepare(np.load("samples.npy"){turned})).logits)
 """
+
+
+_OWN = ("run.py", "README.md", "snndeploy")
+
+
+def require_place(model: Path, folder: Path) -> None:
+    """Refuses what `write_runner` would, before a model is written.
+
+    Raises:
+        ConfigError: The folder is there and not empty, or the model has the name of something else in it.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"--with-runner {folder}", "must be a new or empty folder", remedy="choose another")
+    if model.name in _OWN:
+        raise ConfigError(
+            f"--with-runner {folder}", f"has its own {model.name}", remedy="give the model another name"
+        )
 
 
 def write_runner(model: Path, folder: Path) -> None:
@@ -52,14 +69,8 @@ def write_runner(model: Path, folder: Path) -> None:
         ConfigError: The folder is there and not empty, or the model has the name of something else in it.
         FileFormatError: The model cannot be run, or the folder cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"--with-runner {folder}", "must be a new or empty folder", remedy="choose another")
+    require_place(model, folder)
     texts, copies = _texts(model), _copies(model)
-    taken = {*texts, "snndeploy"} & set(copies)
-    if taken:
-        raise ConfigError(
-            f"--with-runner {folder}", f"has its own {min(taken)}", remedy="give the model another name"
-        )
     try:
         temporary = Path(mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.absolute().parent))
         try:
@@ -81,7 +92,8 @@ def _texts(model: Path) -> dict[str, str]:
 
     network = OnnxNetwork(model)
     sizes = tuple(s // network.description.input.repeat for s in network.shape[1:])
-    front = ("samples",) if network.description.input.kind == "image" else ("time", "samples")
+    image = network.description.input.kind == "image"
+    front = ("samples",) if image else ("samples", "time")
     return {
         "run.py": _PROGRAM.format(package=_PACKAGE, model=model.name),
         "README.md": _README.format(
@@ -89,6 +101,7 @@ def _texts(model: Path) -> dict[str, str]:
             form=network.description.form,
             arithmetic=network.description.arithmetic,
             axes=" x ".join(map(str, (*front, network.shape[0], *sizes))),
+            turned="" if image else ".swapaxes(0, 1)",
         ),
     }
 

@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="run", description=(__doc__ or "").split(":")[0])
     parser.add_argument("model", help="a file of `snndeploy export onnx`")
-    parser.add_argument("samples", help="a .npy file of raw samples")
+    parser.add_argument(
+        "samples", help="a .npy file of raw samples: (samples, ...), frames (samples, time, ...)"
+    )
     parser.add_argument("--prepared", action="store_true", help="the samples are prepared float32 input")
     parser.add_argument("--steps", type=int, help="time steps for which images are shown")
     parser.add_argument("--threads", type=int, default=1, help="threads within an operator (1)")
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         network = OnnxNetwork(options.model, (CUDA,) if options.cuda else (CPU,), options.threads)
         raw = _loaded(options.samples)
+        if network.description.input.kind == "frames" and raw.ndim > 1:
+            raw = np.swapaxes(raw, 0, 1)  # a file has sample after sample
         result = network.run(raw if options.prepared else network.prepare(raw), steps=options.steps)
         if options.output:
             _save(options.output, result.logits)

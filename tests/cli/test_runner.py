@@ -18,8 +18,8 @@ from snndeploy import ir
 from snndeploy.cli.runner import write_runner
 from snndeploy.export.onnx import export
 from snndeploy.ir import Input, Lif, Op, Output
+from tests.export.networks import TOPOLOGIES, graph, linear
 from tests.export.networks import case as tuned
-from tests.export.networks import graph, linear
 from tests.strategies import Case
 
 BLOCKED = """
@@ -127,8 +127,25 @@ def test_folders_that_cannot_be_written(run: Callable[..., Result], network: Pat
         result = run("export", "onnx", network, "-o", tmp_path / "a.onnx", "--with-runner", tmp_path / name)
         assert result.exit_code == 2
         assert message in result.output
+        assert (tmp_path / "a.onnx").exists() == (name == "missing/folder")
     assert _names(tmp_path) == ["a.onnx", "file", "network.snn.safetensors", "used"]
     assert _names(tmp_path / "used") == ["thing"]
+
+
+def test_frames(tmp_path: Path) -> None:
+    """A file of frames has sample after sample, as for all commands, though time is the first axis elsewhere."""
+    tested = tuned(TOPOLOGIES["self_loop"](), steps=4, kind="frames")
+    model, folder, raw = tmp_path / "a.onnx", tmp_path / "shipped", tmp_path / "raw.npy"
+    export(tested.network, model, "sequence")
+    write_runner(model, folder)
+    np.save(raw, tested.x.swapaxes(0, 1))
+    result = isolated(folder, raw, "--prepared", "-o", tmp_path / "logits.npy")
+    assert (result.returncode, result.stderr) == (0, "")
+    found, expected = np.load(tmp_path / "logits.npy"), ir.run(tested.network, tested.x).logits
+    np.testing.assert_array_equal(found, expected)
+    text = (folder / "README.md").read_text()
+    assert "samples x time x" in text
+    assert '"samples.npy").swapaxes(0, 1)' in text
 
 
 @pytest.mark.parametrize("name", ["run.py", "README.md", "snndeploy"])
