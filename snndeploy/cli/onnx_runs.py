@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from snndeploy.errors import TargetError
 from snndeploy.ir import Trace
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 REPEATED = 3
 """Samples that are run again: enough for two sizes of batches."""
+_MOST_BYTES = 2**31
 
 
 def in_batches(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
@@ -29,6 +31,13 @@ def in_batches(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
     count = x.shape[axis]
     if batch is None or batch == count:
         return _trace(opened.run(x))
+    if batch * (x.nbytes // count) > _MOST_BYTES:
+        raise TargetError(
+            "fixed batch",
+            f"must need at most {_MOST_BYTES} bytes of input",
+            got=f"{batch} samples",
+            remedy="verify a file exported for fewer samples, or for any number",
+        )
     places = np.arange(-(-count // batch) * batch) % count
     parts = places.reshape(-1, batch)
     whole = _beside(_trace(opened.run(np.take(x, part, axis))) for part in parts)

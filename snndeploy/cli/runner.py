@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,10 +49,23 @@ def require_place(model: Path, folder: Path) -> None:
     """Refuses what `write_runner` would, before a model is written.
 
     Raises:
-        ConfigError: The folder is there and not empty, or the model has the name of something else in it.
+        ConfigError: The folder is there and not empty, or a link; it would hold the model that it copies; or
+            the model has the name of something else in it.
+        FileFormatError: There is no folder to make it in.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    taken = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    if taken or folder.is_symlink():
         raise ConfigError(f"--with-runner {folder}", "must be a new or empty folder", remedy="choose another")
+    own = Path(os.path.realpath(folder))  # never raises, where `resolve` does for links in a circle
+    written = Path(os.path.realpath(model.parent), model.name)
+    if own in (written, *written.parents):
+        raise ConfigError(
+            f"--with-runner {folder}", "must not hold the model itself", remedy="choose another"
+        )
+    parent = folder.absolute().parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        remedy = "choose a place in a folder that exists and is writable"
+        raise FileFormatError(str(folder), "cannot be written", remedy=remedy)
     if model.name in _OWN:
         raise ConfigError(
             f"--with-runner {folder}", f"has its own {model.name}", remedy="give the model another name"
@@ -66,7 +80,7 @@ def write_runner(model: Path, folder: Path) -> None:
         folder: Must not exist, or be empty.
 
     Raises:
-        ConfigError: The folder is there and not empty, or the model has the name of something else in it.
+        ConfigError: As `require_place`.
         FileFormatError: The model cannot be run, or the folder cannot be written.
     """
     require_place(model, folder)

@@ -57,7 +57,7 @@ def verify(
     lies within the rounding bound of its threshold, with the back end's own spikes as its input; so too with
     weights in float16, whose bound is wider.
     """
-    from snndeploy.cli.backends import BACKENDS, LAVA, Inapplicable, Machine, chosen, run_file
+    from snndeploy.cli.backends import BACKENDS, LAVA, ONNX, Inapplicable, Machine, chosen, run_file
     from snndeploy.cli.networks import load_folded, load_samples
     from snndeploy.cli.output import emit_json, progress
     from snndeploy.cli.verified import Judge
@@ -65,10 +65,13 @@ def verify(
     from snndeploy.export import onnx
     from snndeploy.ir import Exact, certify
     from snndeploy.targets.lava import find_interpreter
+    from snndeploy.targets.onnx_runtime.files import read_model
 
     names, machine = chosen(against), Machine(threads, provider)
     if LAVA in names:
         find_interpreter()  # a missing one is told at once
+    for file in files:
+        read_model(file)  # so is a damaged file
     source = load_folded(network)
     picked = load_samples(source, data, samples)
     judge = Judge(source, picked.x)
@@ -98,7 +101,7 @@ def verify(
         "uncertified": [f"{row.op}: {row.reason}" for row in failures],
         "samples": picked.count,
         "data": picked.name,
-        "provider": provider,
+        "provider": provider if files or ONNX.keys() & set(names) else None,
         "passed": all(found.passed for found in findings),
         "inapplicable": inapplicable,
         "float64_differing": judge.float64_differing,

@@ -115,20 +115,32 @@ def test_errors_of_the_shipped_program(shipped: Path, tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_written(run: Callable[..., Result], network: Path, tmp_path: Path) -> None:
-    """A folder that is in use, a file, or one that cannot be made, is refused and left as it was."""
+    """A place in use, one that cannot be made, or one around the model is refused before anything is written."""
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thing").touch()
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "circle").symlink_to("circle")
     for name, message in (
         ("used", "must be a new or empty folder"),
         ("file", "must be a new or empty folder"),
-        ("missing/folder", "cannot be written"),
+        ("link", "must be a new or empty folder"),
+        ("circle", "must be a new or empty folder"),
+        ("a.onnx", "must not hold the model itself"),
+        ("missing/folder", "cannot be written; choose a place in a folder that exists"),
+        ("file/folder", "cannot be written; choose a place in a folder that exists"),
     ):
         result = run("export", "onnx", network, "-o", tmp_path / "a.onnx", "--with-runner", tmp_path / name)
         assert result.exit_code == 2
         assert message in result.output
-        assert (tmp_path / "a.onnx").exists() == (name == "missing/folder")
-    assert _names(tmp_path) == ["a.onnx", "file", "network.snn.safetensors", "used"]
+    result = run(
+        "export", "onnx", network, "-o", tmp_path / "empty" / "a", "--with-runner", tmp_path / "empty"
+    )
+    assert result.exit_code == 2
+    assert "must not hold the model itself" in result.output
+    assert _names(tmp_path) == ["circle", "empty", "file", "link", "network.snn.safetensors", "used"]
+    assert _names(tmp_path / "empty") == []
     assert _names(tmp_path / "used") == ["thing"]
 
 

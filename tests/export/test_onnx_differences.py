@@ -225,3 +225,14 @@ def test_absurd_batch(tmp_path: Path) -> None:
         path.write_bytes(model.SerializeToString())
         assert differing_nodes(network, path)
         assert differing_weights(network, path) == ()
+
+
+def test_comments_on_nodes(tmp_path: Path) -> None:
+    """They change nothing, and so are no difference."""
+    tested, path = case(back_over_one(), steps=2), tmp_path / "m.onnx"
+    export(tested.network, path, "scan")
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.doc_string = "looked at"
+    path.write_bytes(model.SerializeToString())
+    assert differing_nodes(tested.network, path) == ()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,28 @@ def test_an_interrupt_waits_for_the_threads() -> None:
     with pytest.raises(KeyboardInterrupt):
         calls._share(run, [(0, 1), (1, 2)])
     assert finished == [(1, 2)]
+
+
+@needs_compiler
+def test_an_interrupt_between_threads_waits_for_those_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may also come before all threads have their share."""
+    finished = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+            if arguments[0] == 1:
+                raise KeyboardInterrupt
+            return super().submit(function, *arguments, **named)
+
+    def run(part: int, *_: int) -> None:
+        time.sleep(0.2)
+        finished.append(part)
+
+    with Pool(2) as pool:
+        monkeypatch.setattr(calls, "_threads", lambda _: pool)
+        with pytest.raises(KeyboardInterrupt):
+            calls._share(run, [(0, 1), (1, 2)])
+        assert finished == [0]
 
 
 def test_only_single_precision_on_a_cpu() -> None:

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import torch
@@ -257,8 +257,9 @@ def _share(run: Callable[[int, int, int], None], parts: Sequence[tuple[int, int]
         run(0, *parts[0])
         return
     threads = _threads(len(parts))
-    running = [threads.submit(run, number, *part) for number, part in enumerate(parts)]
+    running: list[Future[None]] = []
     try:
+        running.extend(threads.submit(run, number, *part) for number, part in enumerate(parts))
         for one in running:
             one.result()
     finally:  # interrupted, too: the tensors must not be freed while a thread writes to them
