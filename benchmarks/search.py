@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.search
 
-prints Markdown. Each section is a function that measures one part of the search and gives its lines.
+prints Markdown (a few minutes). Each section is a function that measures one part of the search and gives its lines.
 
 Candidates are drawn at random from all with at most two backward connections; both scores are wanted of each. The
 plain way builds a network for each candidate, whose weights want gradients, and runs it once for each score: step by
@@ -19,20 +19,25 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from benchmarks.search_plain import PlainScorer
+from benchmarks.search_supernet import evaluation_seconds, step_times
 from snndeploy.train.pool import map_tasks
 from snndeploy.train.search.config import SearchConfig
 from snndeploy.train.search.scoring import CHUNK, Material, load_scorer, order
 from snndeploy.train.search.space import Architecture
+from snndeploy.train.search.supernet import train_supernet
 
 TARGET = 2000  # candidates of a default search
+STEPS = 4  # training steps of each kind in a round
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def main() -> None:
         f"torch {torch.__version__}. {network.backbone}, T = {network.steps}, batch {case.config.score.batch}, "
         f"digits 16x16.\n"
     )
-    for section in (scoring, scoring_workers):
+    for section in (scoring, scoring_workers, supernet_steps, evaluations):
         for line in section(case):
             print(line, flush=True)
         print()
@@ -130,6 +135,39 @@ def scoring_workers(case: Case) -> list[str]:
             f"| {workers} | {rates[workers]:.1f} | {rates[workers] / rates[case.workers[0]]:.2f} "
             f"| {TARGET / rates[workers] / 60:.1f} |"
         )
+    return lines
+
+
+def supernet_steps(case: Case) -> list[str]:
+    """Training steps of the supernet against plain ones."""
+    found = step_times(case.config, case.rounds * STEPS)
+    rows = (
+        ("backbone", found.backbone),
+        ("supernet, an architecture drawn for each step", found.supernet),
+        ("the same architectures, each a network of its own", found.alone),
+    )
+    return [
+        "| training step | ms | times the backbone's |",
+        "|---|---|---|",
+        *(f"| {name} | {1000 * value:.0f} | {value / found.backbone:.2f} |" for name, value in rows),
+    ]
+
+
+def evaluations(case: Case) -> list[str]:
+    """Evaluations with the weights of a supernet, trained for one epoch, the start of the processes left out."""
+    config = replace(case.config, supernet=replace(case.config.supernet, epochs=1))
+    material = Material.load(config)
+    lines = ["| workers | evaluations per second | times 1 worker |", "|---|---|---|"]
+    with TemporaryDirectory() as folder:
+        train_supernet(config, material.space, Path(folder))
+        rates: dict[int, float] = {}
+        for workers in case.workers:
+            chosen = case.candidates(material, case.rounds * case.count, seed=1)
+            seconds = evaluation_seconds(config, material.space, Path(folder), chosen, workers=workers)
+            rates[workers] = 1 / seconds
+            lines.append(
+                f"| {workers} | {rates[workers]:.1f} | {rates[workers] / rates[case.workers[0]]:.2f} |"
+            )
     return lines
 
 

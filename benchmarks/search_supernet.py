@@ -73,18 +73,23 @@ def step_times(config: SearchConfig, steps: int) -> StepTimes:
 def evaluation_seconds(
     config: SearchConfig, space: Space, folder: Path, architectures: Sequence[Architecture], *, workers: int
 ) -> float:
-    """Wall seconds of an evaluation with the weights of a trained supernet, the start of the processes included.
+    """Wall seconds of an evaluation with the weights of a trained supernet, once all processes are at work.
 
     Args:
         config: Of the search.
         space: That the supernet was trained for.
         folder: Where `train_supernet` has left it.
-        architectures: To be evaluated.
+        architectures: To be evaluated; more than there are processes.
         workers: Processes.
     """
-    began = time.perf_counter()
-    map_tasks(partial(load_evaluator, config, space, folder), architectures, workers=workers)
-    return (time.perf_counter() - began) / len(architectures)
+    ends: list[float] = []
+    map_tasks(
+        partial(load_evaluator, config, space, folder),
+        architectures,
+        workers=workers,
+        on_result=lambda *_: ends.append(time.perf_counter()),
+    )
+    return (ends[-1] - ends[workers - 1]) / (len(ends) - workers)
 
 
 def _processor_seconds(function: Callable[[], object]) -> float:
