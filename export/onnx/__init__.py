@@ -1,6 +1,6 @@
 """Stateful ONNX: a folded network as one time step, a sequence of all its steps, or a scan over any number."""
 
-from snndeploy.export.onnx.differences import differing_nodes, differing_weights
+from snndeploy.export.onnx.differences import Differences, differences
 from snndeploy.export.onnx.files import export
 from snndeploy.export.onnx.metadata import FORMAT_VERSION, Form
 from snndeploy.export.onnx.model import lower
@@ -10,9 +10,9 @@ from snndeploy.export.onnx.spikes import expose_spikes
 __all__ = [
     "FORMAT_VERSION",
     "Arithmetic",
+    "Differences",
     "Form",
-    "differing_nodes",
-    "differing_weights",
+    "differences",
     "export",
     "expose_spikes",
     "lower",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnx.numpy_helper
 
 from snndeploy.export.onnx.external import initializers, inner_graphs
 from snndeploy.export.onnx.metadata import PREFIX
-from snndeploy.export.onnx.model import lower_unbounded
+from snndeploy.export.onnx.model import lower
 from snndeploy.export.onnx.nodes import DOMAIN
 from snndeploy.export.onnx.reading import arithmetic_of, form_of, metadata, read
 from snndeploy.ir import Network
@@ -18,10 +19,26 @@ from snndeploy.ir import Network
 _DERIVED = {"weight": ("weight", "scale"), "bias": ("bias",)}  # initialisers made from each kind of parameter
 
 
-def differing_weights(network: Network, path: Path) -> tuple[str, ...]:
-    """Names of the network's parameters that a file lacks or holds with other values, in their order.
+@dataclass(frozen=True)
+class Differences:
+    """What a file holds otherwise than an export of a network with the same options.
 
-    A changed weight that happens to change no spike on some samples is found here all the same.
+    weights: Names of the network's parameters that the file lacks or holds with other values, in their order.
+    nodes: Names of nodes, functions (as `domain::name`), initialisers, graph inputs and outputs, operator sets
+        (as `opset:domain`) and metadata, in the order of the export, then what only the file has. What the
+        file lacks and what it has besides counts as well, also inside Scans.
+    """
+
+    weights: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+def differences(network: Network, path: Path) -> Differences:
+    """Compares a file, part by part and by name, with the network it is said to come from.
+
+    A changed weight, or any other edit, that happens to change no spike on some samples is found all the same.
+    Producer, fingerprint, comments on nodes, declared shapes of inner values, the order of the nodes and the
+    place where values are stored do not count.
 
     Raises:
         FileFormatError: The file is missing or damaged, was not exported by snndeploy, or has another format
@@ -31,7 +48,12 @@ def differing_weights(network: Network, path: Path) -> tuple[str, ...]:
     """
     where = str(path)
     proto = read(path, where)
-    found, expected = (_initializers(model) for model in (proto, _again(network, proto, where)))
+    again = _again(network, proto, where)
+    return Differences(_differing_weights(network, proto, again), _differing_nodes(proto, again))
+
+
+def _differing_weights(network: Network, proto: onnx.ModelProto, again: onnx.ModelProto) -> tuple[str, ...]:
+    found, expected = _initializers(proto), _initializers(again)
     return tuple(
         name
         for name in network.weights
@@ -39,27 +61,8 @@ def differing_weights(network: Network, path: Path) -> tuple[str, ...]:
     )
 
 
-def differing_nodes(network: Network, path: Path) -> tuple[str, ...]:
-    """Names of what a file holds otherwise than an export of the network with the same options.
-
-    Nodes, functions (as `domain::name`), initialisers, graph inputs and outputs, operator sets (as
-    `opset:domain`) and metadata are compared, each by name, also inside Scans; what the file lacks and what it
-    has besides counts as well. An edit that changes no spike on some samples is found here all the same.
-    Producer, fingerprint, comments on nodes, declared shapes of inner values, the order of the nodes and the
-    place where values are stored do not count.
-
-    Returns:
-        The names in the order of the export, then what only the file has; empty if there is no difference.
-
-    Raises:
-        FileFormatError: The file is missing or damaged, was not exported by snndeploy, or has another format
-            version.
-        NetworkError: The network is not folded.
-        TargetError: The network cannot have the file's form or arithmetic.
-    """
-    where = str(path)
-    proto = read(path, where)
-    found, expected = (_parts(model) for model in (proto, _again(network, proto, where)))
+def _differing_nodes(proto: onnx.ModelProto, again: onnx.ModelProto) -> tuple[str, ...]:
+    found, expected = _parts(proto), _parts(again)
     differing = [key for key in expected | found if expected.get(key) != found.get(key)]
     return tuple(dict.fromkeys(name for _, name in differing))
 
@@ -72,7 +75,7 @@ def _again(network: Network, proto: onnx.ModelProto, where: str) -> onnx.ModelPr
     held = sum(len(tensor.raw_data) for tensor in initializers(proto.graph))
     if form == "scan" and batch and batch > held:  # the states it must hold then would be of more bytes
         batch = None
-    return lower_unbounded(
+    return lower(
         network,
         form,
         arithmetic=arithmetic_of(proto, where),
@@ -80,6 +83,7 @@ def _again(network: Network, proto: onnx.ModelProto, where: str) -> onnx.ModelPr
         debug=any(f"{lif}.u" in shown for lif in network.graph.ports),
         inline_functions=DOMAIN not in {imported.domain for imported in proto.opset_import},
         fingerprint=metadata(proto, where).get(f"{PREFIX}network_sha256", ""),
+        bounded=False,
     )
 
 

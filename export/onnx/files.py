@@ -7,7 +7,7 @@ from pathlib import Path
 from snndeploy.errors import FileFormatError
 from snndeploy.export.onnx.external import detach, is_ours, locations
 from snndeploy.export.onnx.metadata import Form
-from snndeploy.export.onnx.model import lower, lower_unbounded
+from snndeploy.export.onnx.model import lower
 from snndeploy.export.onnx.numbers import Arithmetic
 from snndeploy.export.onnx.reading import parse
 from snndeploy.ir import Network
@@ -36,8 +36,7 @@ def export(
         FileFormatError: A file cannot be written.
     """
     path = Path(path)
-    make = lower_unbounded if external_data else lower
-    model = make(
+    model = lower(
         network,
         form,
         arithmetic=arithmetic,
@@ -45,6 +44,7 @@ def export(
         debug=debug,
         inline_functions=inline_functions,
         fingerprint=fingerprint,
+        bounded=not external_data,
     )
     name, pieces = detach(model, path.name) if external_data else ("", [])
     with replacing(path) as temporary:

@@ -38,6 +38,7 @@ def lower(
     debug: bool = False,
     inline_functions: bool = False,
     fingerprint: str = "",
+    bounded: bool = True,
 ) -> onnx.ModelProto:
     """A network as an ONNX model, in one of three forms.
 
@@ -68,6 +69,7 @@ def lower(
         inline_functions: Every Lif as plain nodes, for runtimes without functions; otherwise it is a call of
             the local function `snndeploy::LIF`.
         fingerprint: SHA-256 of the network file to be named in the metadata; empty for none.
+        bounded: Refuse a model that can only be stored with its weights in another file.
 
     Raises:
         NetworkError: The network is not folded.
@@ -75,37 +77,6 @@ def lower(
         TargetError: The network is too large, its sequence too long, or its numbers do not suit the
             arithmetic.
     """
-    model = lower_unbounded(
-        network,
-        form,
-        arithmetic=arithmetic,
-        batch=batch,
-        debug=debug,
-        inline_functions=inline_functions,
-        fingerprint=fingerprint,
-    )
-    size = sum(len(tensor.raw_data) for tensor in initializers(model.graph))
-    if size > LARGEST_BYTES:
-        raise TargetError(
-            "weights and states",
-            f"must fit into {LARGEST_BYTES} bytes of one ONNX file",
-            got=size,
-            remedy="export with external data",
-        )
-    return model
-
-
-def lower_unbounded(
-    network: Network,
-    form: Form,
-    *,
-    arithmetic: Arithmetic = "float32",
-    batch: int | None = None,
-    debug: bool = False,
-    inline_functions: bool = False,
-    fingerprint: str = "",
-) -> onnx.ModelProto:
-    """The same as `lower` even if the model can only be stored with its weights in another file."""
     require_folded(network.graph, "ONNX")
     _check(network, form, batch)
     body = _body(network, form, arithmetic, "batch" if batch is None else batch, debug=debug)
@@ -128,7 +99,16 @@ def lower_unbounded(
     if inline_functions:
         InlinePass()(model)
         graph.opset_imports.pop(DOMAIN)
-    return onnx_ir.to_proto(model)
+    proto = onnx_ir.to_proto(model)
+    size = sum(len(tensor.raw_data) for tensor in initializers(proto.graph))
+    if bounded and size > LARGEST_BYTES:
+        raise TargetError(
+            "weights and states",
+            f"must fit into {LARGEST_BYTES} bytes of one ONNX file",
+            got=size,
+            remedy="export with external data",
+        )
+    return proto
 
 
 def _body(network: Network, form: Form, arithmetic: Arithmetic, batch: Dim, *, debug: bool) -> Body:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import onnx
 
@@ -16,6 +16,7 @@ from snndeploy.export.onnx.metadata import FORMAT_VERSION, PREFIX, Form
 from snndeploy.export.onnx.numbers import Arithmetic
 
 Neuron = tuple[str, list[int], list[str] | str]
+Name = TypeVar("Name", bound=str)
 
 
 def read(model: bytes | Path, where: str) -> onnx.ModelProto:
@@ -73,22 +74,20 @@ def metadata(proto: onnx.ModelProto, where: str) -> dict[str, str]:
 
 def form_of(proto: onnx.ModelProto, where: str) -> Form:
     """The form a model says it has."""
-    found = metadata(proto, where).get(f"{PREFIX}form")
-    forms: tuple[Form, ...] = get_args(Form)
-    for form in forms:
-        if found == form:
-            return form
-    raise FileFormatError(where, f"must have form {' or '.join(forms)}", got=repr(found))
+    return _one_of(get_args(Form), proto, "form", where)
 
 
 def arithmetic_of(proto: onnx.ModelProto, where: str) -> Arithmetic:
     """The arithmetic a model says it computes in."""
-    found = metadata(proto, where).get(f"{PREFIX}arithmetic")
-    known: tuple[Arithmetic, ...] = get_args(Arithmetic)
-    for arithmetic in known:
-        if found == arithmetic:
-            return arithmetic
-    raise FileFormatError(where, f"must have arithmetic {' or '.join(known)}", got=repr(found))
+    return _one_of(get_args(Arithmetic), proto, "arithmetic", where)
+
+
+def _one_of(known: tuple[Name, ...], proto: onnx.ModelProto, key: str, where: str) -> Name:
+    found = metadata(proto, where).get(f"{PREFIX}{key}")
+    for name in known:
+        if found == name:
+            return name
+    raise FileFormatError(where, f"must have {key} {' or '.join(known)}", got=repr(found))
 
 
 def neurons(proto: onnx.ModelProto, where: str) -> list[Neuron]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ def in_batches(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
         opened: The file, with the spikes of every Lif as outputs.
         x: Prepared input, (batch, *shape) for images, (time, batch, *shape) for frames.
     """
-    axis, batch = _batch(opened)
+    axis, batch = _axis(opened), opened.batch
     count = x.shape[axis]
     if batch is None or batch == count:
         return _trace(opened.run(x))
@@ -40,39 +39,28 @@ def in_batches(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
         )
     places = np.arange(-(-count // batch) * batch) % count
     parts = places.reshape(-1, batch)
-    whole = _beside(_trace(opened.run(np.take(x, part, axis))) for part in parts)
-    return first_samples(whole, count)
+    return Trace.joined([_trace(opened.run(np.take(x, part, axis))) for part in parts]).first(count)
 
 
 def repeats(opened: OnnxNetwork, x: npt.NDArray[Any]) -> dict[str, Trace]:
     """The first samples in batches of other sizes and, in the scan form, in chunks of time, by what is done."""
-    axis, batch = _batch(opened)
+    axis, batch = _axis(opened), opened.batch
     few = np.take(x, range(min(REPEATED, x.shape[axis])), axis)
     count = few.shape[axis]
     found: dict[str, Trace] = {}
     if batch is None and count > 1:
         parts = (np.take(few, part, axis) for part in (range(1), range(1, count)))
-        found[f"batches of 1 and {count - 1}"] = _beside(_trace(opened.run(part)) for part in parts)
+        found[f"batches of 1 and {count - 1}"] = Trace.joined([_trace(opened.run(part)) for part in parts])
     if opened.description.form == "scan" and opened.description.steps > 1:
         filled = few if batch is None else np.take(few, np.arange(batch) % count, axis)
         rest = opened.description.steps - 1
-        found[f"chunks of 1 and {rest} steps"] = first_samples(_in_chunks(opened, filled), count)
+        found[f"chunks of 1 and {rest} steps"] = _in_chunks(opened, filled).first(count)
     return found
-
-
-def first_samples(trace: Trace, count: int) -> Trace:
-    """What a trace says of its first samples."""
-    return Trace(
-        spikes={name: spikes[:, :count] for name, spikes in trace.spikes.items()},
-        readout_sum=trace.readout_sum[:count],
-        logits=trace.logits[:count],
-        potentials={name: u[:, :count] for name, u in trace.potentials.items()},
-    )
 
 
 def same_bits(trace: Trace, again: Trace) -> bool:
     """Whether a trace gives its first samples the spikes and the readout that another trace gives them."""
-    first = first_samples(trace, len(again.logits))
+    first = trace.first(len(again.logits))
     return (
         all(np.array_equal(spikes, again.spikes[name]) for name, spikes in first.spikes.items())
         and np.array_equal(first.readout_sum, again.readout_sum)
@@ -80,12 +68,9 @@ def same_bits(trace: Trace, again: Trace) -> bool:
     )
 
 
-def _batch(opened: OnnxNetwork) -> tuple[int, int | None]:
-    """The axis of the samples in prepared input, and their number if the file fixes it."""
-    axis = 1 if opened.description.input.kind == "frames" else 0
-    (shape,) = (given.shape for given in opened.session.get_inputs() if given.name == "x")
-    size = shape[-len(opened.shape) - 1]
-    return axis, size if isinstance(size, int) else None
+def _axis(opened: OnnxNetwork) -> int:
+    """The axis of the samples in prepared input."""
+    return 1 if opened.description.input.kind == "frames" else 0
 
 
 def _in_chunks(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
@@ -103,19 +88,6 @@ def _in_chunks(opened: OnnxNetwork, x: npt.NDArray[Any]) -> Trace:
         readout_sum=readout_sum,
         logits=readout_sum / np.float32(readout),
         potentials={name: np.concatenate([u, then.potentials[name]]) for name, u in first.potentials.items()},
-    )
-
-
-def _beside(parts: Iterable[Trace]) -> Trace:
-    """Traces of different samples as one."""
-    traces = list(parts)
-    return Trace(
-        spikes={n: np.concatenate([t.spikes[n] for t in traces], axis=1) for n in traces[0].spikes},
-        readout_sum=np.concatenate([t.readout_sum for t in traces]),
-        logits=np.concatenate([t.logits for t in traces]),
-        potentials={
-            n: np.concatenate([t.potentials[n] for t in traces], axis=1) for n in traces[0].potentials
-        },
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snndeploy.cli.onnx_runs import REPEATED, first_samples, same_bits
+from snndeploy.cli.onnx_runs import REPEATED, same_bits
 from snndeploy.ir import Comparator, run
 from snndeploy.ir.verify import is_certified, spikes_differing
 
@@ -105,7 +105,7 @@ class Judge:
         comparison = self._all.compare(outcome.trace, name, half=outcome.half)
         again = dict(outcome.repeats)
         if outcome.trace.potentials:
-            again["potentials"] = first_samples(outcome.trace, REPEATED)
+            again["potentials"] = outcome.trace.first(REPEATED)
         repeats = tuple(
             Repeat(how, same_bits(outcome.trace, trace), self._few.compare(trace, name, half=outcome.half))
             for how, trace in again.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +88,9 @@ def verify(
             report(len(findings) + len(inapplicable), name)
         for file in files:
             outcome = run_file(picked.x, machine, file)
-            weights = onnx.differing_weights(source, file)
-            nodes = tuple(n for n in onnx.differing_nodes(source, file) if n not in weights)
-            findings.append(judge.find(str(file), outcome, weights, nodes))
+            edited = onnx.differences(source, file)
+            nodes = tuple(name for name in edited.nodes if name not in edited.weights)
+            findings.append(judge.find(str(file), outcome, edited.weights, nodes))
             report(len(findings) + len(inapplicable), str(file))
     if not findings:
         told = "; ".join(f"{name}: {reason}" for name, reason in inapplicable.items())
@@ -111,11 +112,7 @@ def verify(
         emit_json(facts)
     else:
         click.echo(as_text(findings))
-        for name, reason in inapplicable.items():
-            click.echo(f"{name} does not apply: {reason}")
-        click.echo(f"\n{picked.count} samples of {picked.name}, format {source.format.name}")
-        for failure in facts["uncertified"]:
-            click.echo(f"not certified, so equality is not promised: {failure}")
+        click.echo(_about(facts))
     if not facts["passed"]:
         raise SystemExit(1)
 
@@ -151,6 +148,14 @@ def as_text(findings: list[Finding]) -> str:
         "",
     ]
     return "\n".join([table(headers, rows), *(line for found in findings for line in _lines(found))])
+
+
+def _about(facts: Mapping[str, Any]) -> str:
+    """What there is to say of all back ends."""
+    lines = [f"{name} does not apply: {reason}" for name, reason in facts["inapplicable"].items()]
+    lines += ["", f"{facts['samples']} samples of {facts['data']}, format {facts['number_format']}"]
+    lines += [f"not certified, so equality is not promised: {failure}" for failure in facts["uncertified"]]
+    return "\n".join(lines)
 
 
 def _lines(found: Finding) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,29 @@ class Trace:
     readout_sum: Values
     logits: Values
     potentials: Mapping[str, Values] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Trace]) -> Trace:
+        """Traces of different samples, at least one, as one."""
+
+        def maps(those: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+            return {name: np.concatenate([part[name] for part in those], axis=1) for name in those[0]}
+
+        return cls(
+            spikes=maps([part.spikes for part in parts]),
+            readout_sum=np.concatenate([part.readout_sum for part in parts]),
+            logits=np.concatenate([part.logits for part in parts]),
+            potentials=maps([part.potentials for part in parts]),
+        )
+
+    def first(self, count: int) -> Trace:
+        """Of the first samples alone."""
+        return Trace(
+            spikes={name: spikes[:, :count] for name, spikes in self.spikes.items()},
+            readout_sum=self.readout_sum[:count],
+            logits=self.logits[:count],
+            potentials={name: u[:, :count] for name, u in self.potentials.items()},
+        )
 
 
 def as_steps(network: Network, x: npt.NDArray[Any]) -> Array:
@@ -81,15 +104,7 @@ def run(
         _run_chunk(network, steps[:, start : start + _BATCH].astype(dtype), potentials)
         for start in range(0, max(steps.shape[1], 1), _BATCH)
     ]
-    readout_sum = np.concatenate([c.readout_sum for c in chunks])
-    return Trace(
-        spikes={n: np.concatenate([c.spikes[n] for c in chunks], axis=1) for n in network.graph.ports},
-        readout_sum=readout_sum,
-        logits=readout_sum / dtype(network.readout),
-        potentials={
-            n: np.concatenate([c.potentials[n] for c in chunks], axis=1) for n in chunks[0].potentials
-        },
-    )
+    return Trace.joined(chunks)
 
 
 def _run_chunk(network: Network, x: Values, potentials: bool) -> Trace:

@@ -49,15 +49,7 @@ def run(
     for start in range(0, max(steps.shape[1], 1), _BATCH):
         batch = torch.tensor(steps[:, start : start + _BATCH].astype(dtype), device=device)
         chunks.append(_run_chunk(network, tensors, batch, potentials, neurons))
-    readout_sum = np.concatenate([c.readout_sum for c in chunks])
-    return Trace(
-        spikes={n: np.concatenate([c.spikes[n] for c in chunks], axis=1) for n in network.graph.ports},
-        readout_sum=readout_sum,
-        logits=readout_sum / dtype(network.readout),
-        potentials={
-            n: np.concatenate([c.potentials[n] for c in chunks], axis=1) for n in chunks[0].potentials
-        },
-    )
+    return Trace.joined(chunks)
 
 
 def _run_chunk(
@@ -78,9 +70,10 @@ def _run_chunk(
         network.steps - network.readout :
     ]:  # in order, so that it is exact where it can be
         readout_sum = readout_sum + logits
+    summed = readout_sum.cpu().numpy()
     return Trace(
         spikes={name: (spikes > 0).cpu().numpy() for name, spikes in done.spikes.items()},
-        readout_sum=readout_sum.cpu().numpy(),
-        logits=(readout_sum / network.readout).cpu().numpy(),
+        readout_sum=summed,
+        logits=summed / summed.dtype.type(network.readout),
         potentials={name: u.cpu().numpy() for name, u in done.potentials.items()},
     )

@@ -76,6 +76,11 @@ class OnnxNetwork:
         """Shape of one sample at one step."""
         return self._interface.shape
 
+    @property
+    def batch(self) -> int | None:
+        """The number of samples the file is fixed to, or None."""
+        return self._interface.batch
+
     def prepare(self, raw: npt.NDArray[Any]) -> Array:
         """Turns raw samples into input, as the file says: division, normalisation, rounding, enlargement.
 
@@ -109,7 +114,7 @@ class OnnxNetwork:
         """
         count, steps = self._checked(x, steps)
         given = self._given(states or {}, count)
-        most = self._interface.batch or _MOST_SAMPLES
+        most = self.batch or _MOST_SAMPLES
         axis = 1 if self._has_frames else 0
         results = []
         for first in range(0, count, most):
@@ -137,10 +142,8 @@ class OnnxNetwork:
             )
         if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch < 2**31:
             raise TargetError("batch", "must be a whole number of at least 1", got=repr(batch))
-        if self._interface.batch not in (None, batch):
-            raise TargetError(
-                f"stream of {self._where}", f"must have batch {self._interface.batch}", got=batch
-            )
+        if self.batch not in (None, batch):
+            raise TargetError(f"stream of {self._where}", f"must have batch {self.batch}", got=batch)
         return self._stream(batch, ())
 
     def _stream(self, batch: int, watch: Sequence[str]) -> Stream:
@@ -229,7 +232,7 @@ class OnnxNetwork:
         if x.ndim != front + len(self.shape) or x.shape[front:] != self.shape:
             named = ("time", "batch")[2 - front :]
             raise TargetError(where, f"must have shape {(*named, *self.shape)}", got=x.shape)
-        count, fixed = x.shape[front - 1], self._interface.batch
+        count, fixed = x.shape[front - 1], self.batch
         if count == 0 or fixed not in (None, count):
             raise TargetError(where, f"must have {fixed or 'at least 1'} samples", got=count)
         if self._has_frames and steps not in (None, x.shape[0]):

@@ -11,7 +11,7 @@ import onnx.numpy_helper
 import pytest
 
 from snndeploy.errors import FileFormatError
-from snndeploy.export.onnx import Arithmetic, Form, differing_nodes, differing_weights, export, lower
+from snndeploy.export.onnx import Arithmetic, Form, differences, export, lower
 from snndeploy.ir import InputSpec, Network, quantize
 from tests.export.networks import back_over_one, case
 from tests.export.test_onnx_files import with_metadata
@@ -51,7 +51,7 @@ def test_a_changed_weight_or_scale_in_every_arithmetic(
     network = network_for(arithmetic)
     path = tmp_path / "network.onnx"
     export(network, path, form, arithmetic=arithmetic)
-    assert differing_weights(network, path) == ()
+    assert differences(network, path).weights == ()
     whole = path.read_bytes()
     for name in ("c1.weight", "c1.bias", "c1.scale", "c3.weight"):
         model = onnx.load_model_from_string(whole)
@@ -61,8 +61,8 @@ def test_a_changed_weight_or_scale_in_every_arithmetic(
             continue
         tensor.raw_data = bytes([tensor.raw_data[0] ^ 1]) + tensor.raw_data[1:]
         path.write_bytes(model.SerializeToString())
-        assert differing_weights(network, path) == (name.replace("scale", "weight"),)
-        assert differing_nodes(network, path) == (name,)
+        assert differences(network, path).weights == (name.replace("scale", "weight"),)
+        assert differences(network, path).nodes == (name,)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -71,16 +71,16 @@ def test_differing_weights(tmp_path: Path, form: Form) -> None:
     network = case(back_over_one(), steps=3).network
     path = tmp_path / "network.onnx"
     export(network, path, form)
-    assert differing_weights(network, path) == ()
+    assert differences(network, path).weights == ()
     model = onnx.load(path)
     stored = initializers(model.graph)
     stored["c0.weight"].raw_data = bytes(4 * 36)
     stored["c1.bias"].raw_data = stored["c1.bias"].raw_data[:-1]
     stored["fc.weight"].name = "other"
     path.write_bytes(model.SerializeToString())
-    assert differing_weights(network, path) == ("c0.weight", "c1.bias", "fc.weight")
+    assert differences(network, path).weights == ("c0.weight", "c1.bias", "fc.weight")
     with pytest.raises(FileFormatError, match="does not exist"):
-        differing_weights(network, tmp_path / "missing.onnx")
+        differences(network, tmp_path / "missing.onnx")
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
@@ -99,7 +99,7 @@ def test_options_are_the_files_own(tmp_path: Path, form: Form, arithmetic: Arith
             inline_functions=inline,
             external_data=external,
         )
-        assert differing_nodes(network, path) == differing_weights(network, path) == ()
+        assert differences(network, path).nodes == differences(network, path).weights == ()
 
 
 @pytest.mark.parametrize("kind", ["image", "frames"])
@@ -119,7 +119,7 @@ def test_unchanged_file_has_no_differing_nodes(
     stored.ClearField("raw_data")
     stored.float_data.extend(values)
     path.write_bytes(model.SerializeToString())
-    assert differing_nodes(network, path) == ()
+    assert differences(network, path).nodes == ()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -141,7 +141,7 @@ def test_differing_nodes(tmp_path: Path, form: Form) -> None:
     model.opset_import[0].version = 19
     next(p for p in model.metadata_props if p.key == "snndeploy.readout").value = "1"
     path.write_bytes(model.SerializeToString())
-    found = differing_nodes(network, path)
+    found = differences(network, path).nodes
     assert found[-2:] == ("more", "shown")
     assert set(found[:-2]) == {
         *("snndeploy.readout", "opset:", "snndeploy::LIF", "x", "fc.weight", "c0", lif, "logits")
@@ -162,7 +162,7 @@ def test_form_that_does_not_exist(tmp_path: Path) -> None:
     ):
         path.write_bytes(with_metadata(lower(network, "step"), f"snndeploy.{key}", text))
         with pytest.raises(FileFormatError, match=rule):
-            differing_nodes(network, path)
+            differences(network, path)
 
 
 def test_weight_of_an_unknown_type(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_weight_of_an_unknown_type(tmp_path: Path) -> None:
     next(t for t in model.graph.initializer if t.name == "c1.weight").data_type = 99
     path = tmp_path / "network.onnx"
     path.write_bytes(model.SerializeToString())
-    assert differing_weights(network, path) == ("c1.weight",)
+    assert differences(network, path).weights == ("c1.weight",)
 
 
 def test_edits_inside_a_scan(tmp_path: Path) -> None:
@@ -189,18 +189,18 @@ def test_edits_inside_a_scan(tmp_path: Path) -> None:
     total = next(n for n in body.node if n.name == "l0.sum")
     total.input[1] = total.input[0]
     path.write_bytes(model.SerializeToString())
-    assert differing_nodes(network, path) == ("l0.sum",)
+    assert differences(network, path).nodes == ("l0.sum",)
     model, body = edited()
     swapped = [body.output[1], body.output[0]]
     others = list(body.output)[2:]
     del body.output[:]
     body.output.extend([*swapped, *others])
     path.write_bytes(model.SerializeToString())
-    assert differing_nodes(network, path) == ("l0.loop.scan",)
+    assert differences(network, path).nodes == ("l0.loop.scan",)
     model, body = edited()
     initializers(model.graph)["state_in.l0.v"].raw_data = np.ones((1, 4, 7, 7), np.float32).tobytes()
     path.write_bytes(model.SerializeToString())
-    assert differing_nodes(network, path) == ("state_in.l0.v",)
+    assert differences(network, path).nodes == ("state_in.l0.v",)
 
 
 def test_network_of_another_steps_or_spec(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_network_of_another_steps_or_spec(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     export(network, path, "scan")
     other = Network(graph=network.graph, weights=network.weights, steps=4, input=InputSpec(grid_bits=5))
-    assert set(differing_nodes(other, path)) == {
+    assert set(differences(other, path).nodes) == {
         *("snndeploy.steps", "snndeploy.readout", "snndeploy.input", "steps", "output.start")
     }
-    assert differing_weights(other, path) == ()
+    assert differences(other, path).weights == ()
 
 
 def test_absurd_batch(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_absurd_batch(tmp_path: Path) -> None:
         model = lower(network, form)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**31 - 1
         path.write_bytes(model.SerializeToString())
-        assert differing_nodes(network, path)
-        assert differing_weights(network, path) == ()
+        assert differences(network, path).nodes
+        assert differences(network, path).weights == ()
 
 
 def test_comments_on_nodes(tmp_path: Path) -> None:
@@ -235,4 +235,4 @@ def test_comments_on_nodes(tmp_path: Path) -> None:
     for node in model.graph.node:
         node.doc_string = "looked at"
     path.write_bytes(model.SerializeToString())
-    assert differing_nodes(tested.network, path) == ()
+    assert differences(tested.network, path).nodes == ()

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from snndeploy.errors import FileFormatError
-from snndeploy.export.onnx import Form, differing_nodes, differing_weights, export, expose_spikes
+from snndeploy.export.onnx import Form, differences, export, expose_spikes
 from snndeploy.export.onnx.external import initializers
 from snndeploy.ir import Network, run
 from tests.export import sessions
@@ -55,7 +55,7 @@ def test_runs_and_is_unchanged(tmp_path: Path, form: Form) -> None:
     else:
         found = sessions.call(opened, {"x": tested.x})
         np.testing.assert_array_equal(found["readout_sum"], expected.readout_sum)
-    assert differing_nodes(tested.network, path) == differing_weights(tested.network, path) == ()
+    assert differences(tested.network, path).nodes == differences(tested.network, path).weights == ()
 
 
 def test_exposed_model_holds_its_values(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_interrupted_export_leaves_the_old_pair(
     with pytest.raises(KeyboardInterrupt):
         export(looped(seed=1).network, path, "scan", external_data=True)
     monkeypatch.undo()
-    assert differing_nodes(tested.network, path) == ()
+    assert differences(tested.network, path).nodes == ()
     assert not list(tmp_path.glob(".*"))
 
 
@@ -180,8 +180,8 @@ def test_hostile_external_data(tmp_path: Path, edit: Edit, message: str) -> None
     path.write_bytes(model.SerializeToString())
     for attempt in (
         expose_spikes,
-        lambda p: differing_weights(network, p),
-        lambda p: differing_nodes(network, p),
+        lambda p: differences(network, p).weights,
+        lambda p: differences(network, p).nodes,
     ):
         with pytest.raises(FileFormatError, match=message):
             attempt(path)

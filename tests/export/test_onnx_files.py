@@ -15,8 +15,7 @@ from snndeploy.errors import FileFormatError, NetworkError, SnnDeployError
 from snndeploy.export.onnx import (
     Arithmetic,
     Form,
-    differing_nodes,
-    differing_weights,
+    differences,
     export,
     expose_spikes,
     lower,
@@ -182,8 +181,8 @@ def test_values_in_other_files_are_refused(tmp_path: Path, place: str) -> None:
     path.write_bytes(model.SerializeToString())
     for attempt in (
         expose_spikes,
-        lambda p: differing_weights(network, p),
-        lambda p: differing_nodes(network, p),
+        lambda p: differences(network, p).weights,
+        lambda p: differences(network, p).nodes,
     ):
         with pytest.raises(FileFormatError, match=r"network\.onnx: must hold all values itself"):
             attempt(path)
@@ -195,9 +194,9 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     whole = lower(network, "step").SerializeToString()
     path = tmp_path / "network.onnx"
     path.write_bytes(whole.replace(b"snndeploy.readout", b"snndeploy.\xff\xfeadout"))
-    for attempt in (expose_spikes, lambda p: differing_nodes(network, p)):
+    for attempt in (expose_spikes, lambda p: differences(network, p).nodes):
         with pytest.raises(FileFormatError, match="not UTF-8"):
             attempt(path)
     path.write_bytes(whole.replace(b"c0.weight", b"c0.w\xff\xfeght"))
     with pytest.raises(FileFormatError, match="not UTF-8"):
-        differing_weights(network, path)
+        differences(network, path)
