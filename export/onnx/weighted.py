@@ -14,7 +14,7 @@ from typing_extensions import assert_never
 from snndeploy.export.onnx.nodes import Attributes, Dim, Nodes, dims
 from snndeploy.export.onnx.numbers import Count
 from snndeploy.ir import Conv2d, Linear, Shape
-from snndeploy.ir.network import mantissa
+from snndeploy.ir.formats import mantissa
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Mantissas: TypeAlias = Callable[[], npt.NDArray[np.int16]]

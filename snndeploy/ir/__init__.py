@@ -11,13 +11,11 @@ from snndeploy.ir.backward import (
 from snndeploy.ir.certificate import Certificate, certify
 from snndeploy.ir.files import fingerprint, load, save
 from snndeploy.ir.fold import fold
+from snndeploy.ir.formats import Exact, Float32, Loihi, NumberFormat
 from snndeploy.ir.graph import Edge, Graph
 from snndeploy.ir.loops import Component, components
 from snndeploy.ir.network import (
-    Exact,
-    Float32,
     Network,
-    NumberFormat,
     check_steps,
     parameter_count,
     parameter_shapes,
@@ -62,6 +60,7 @@ __all__ = [
     "InputSpec",
     "Lif",
     "Linear",
+    "Loihi",
     "Network",
     "NumberFormat",
     "Op",

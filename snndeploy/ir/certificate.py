@@ -17,7 +17,9 @@ import numpy.typing as npt
 from typing_extensions import assert_never
 
 from snndeploy.errors import QuantizeError
-from snndeploy.ir.network import Exact, Network, require_folded
+from snndeploy.ir.formats import Float32, Loihi
+from snndeploy.ir.network import Network, require_folded
+from snndeploy.ir.neurons import LARGEST_CURRENT, registers, weight_grids, weighted_twice
 from snndeploy.ir.ops import (
     AvgPool2d,
     BatchNorm,
@@ -45,12 +47,14 @@ class Row:
     grid_bits: g of its finest channel: its sums are whole multiples of 2**-g.
     bound: Largest number of units a partial sum can reach; 0 where `reason` says why there is no bound.
     reason: Why the op cannot be certified; empty if it is.
+    limit: Largest number of units that the format allows.
     """
 
     op: str
     grid_bits: int
     bound: float
     reason: str = ""
+    limit: float = 2.0**SIGNIFICAND_BITS
 
     @property
     def certified(self) -> bool:
@@ -60,7 +64,7 @@ class Row:
     @property
     def bits_left(self) -> float:
         """Binary digits between the bound and the limit; negative where it is exceeded."""
-        return SIGNIFICAND_BITS - math.log2(self.bound) if self.bound > 0 else float(SIGNIFICAND_BITS)
+        return math.log2(self.limit / self.bound) if self.bound > 0 else math.log2(self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +105,26 @@ class Bound:
 
 
 def certify(network: Network) -> Certificate:
-    """The certificate of a network in the exact format.
+    """The certificate of a network in the exact or the loihi format.
 
-    For a Lif with tau = 1/2, with P and N the sums of positive and of negative contributions in units of
+    Exact: for a Lif with tau = 1/2, with P and N the sums of positive and of negative contributions in units of
     2**-g, bias included, it needs max(P + V_th * 2**g / 2, 2 N) * 2**(T - 1) <= 2**24; for the Output
     max(P, N) * T <= 2**24, which covers the sum over the time steps. A channel's interior neuron has the
     largest sums, so one bound per channel covers all its neurons.
 
+    Loihi: each Lif needs P and 2 N of at most 2**17 - 1 in units of a synaptic weight of 1, so that neither
+    its current nor a negative membrane potential overflows (a potential that saturates above fires all the
+    same), and registers that can hold its threshold, bias and leak. The number of time steps does not matter.
+    The Output is as in exact.
+
     Raises:
-        QuantizeError: The network is not in the exact format.
+        QuantizeError: The network is in float32.
     """
-    if not isinstance(network.format, Exact):
-        raise QuantizeError("certificate", "covers the exact format only", got=network.format.name)
+    if isinstance(network.format, Float32):
+        raise QuantizeError("certificate", "covers the exact and the loihi format only", got="float32")
     require_folded(network.graph, "a certificate")
+    if isinstance(network.format, Loihi) and (problem := _unmapped(network)):
+        return Certificate((problem,))
     graph, form = network.graph, network.format
     known = {name: _spike_bound(graph.shapes[name][0]) for name in graph.ports}
     rows: list[Row] = []
@@ -124,6 +135,8 @@ def certify(network: Network) -> Certificate:
             continue
         entering = _sum([known[e.source] for e in graph.incoming[name]])
         row, leaving = _judge(name, op, entering, network, form.exponents)
+        if isinstance(form, Loihi) and isinstance(op, Lif):
+            row = _loihi_row(name, op, entering, weight_grids(network)[name], network.steps)
         if row is not None:
             rows.append(row)
         known.setdefault(name, leaving)
@@ -170,6 +183,26 @@ def _lif_row(name: str, op: Lif, x: Bound, steps: int) -> Row:
     with np.errstate(over="ignore"):  # an infinite bound is none
         units = widest * np.exp2(x.grid + shift * (steps - 1))
     return _row(name, x, units, halvings=shift * (steps - 1))
+
+
+def _loihi_row(name: str, op: Lif, x: Bound, grid: npt.NDArray[np.int64], steps: int) -> Row:
+    memory = 1 / (1 - op.tau) if op.tau < 1 else float(steps)
+    weights = np.exp2(grid + 1.0)
+    bound = float((np.maximum(x.above, memory * x.below) * weights).max())
+    fits = bound <= LARGEST_CURRENT
+    reason = "" if fits else f"its current or potential can reach {bound:.4g} weights of 1, above 2**17 - 1"
+    return Row(name, int(grid.max()), bound, reason, LARGEST_CURRENT)
+
+
+def _unmapped(network: Network) -> Row | None:
+    """A row that says which part of a network in the loihi format has no counterpart there; None if all have."""
+    if (name := weighted_twice(network)) is not None:
+        return Row(name, 0, 0.0, "a synapse holds one op with weights, and another one comes before it")
+    try:
+        registers(network)
+    except QuantizeError as error:
+        return Row(error.where, 0, 0.0, f"it {error.rule}, not {error.got}")
+    return None
 
 
 def _row(name: str, x: Bound, units: Wide, halvings: float = 0.0) -> Row:

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from snndeploy.errors import FileFormatError, GraphError
 from snndeploy.inputs import InputSpec
+from snndeploy.ir.formats import Exact, Float32, Loihi, NumberFormat
 from snndeploy.ir.graph import Edge, Graph
-from snndeploy.ir.network import Exact, Float32, Network, NumberFormat
+from snndeploy.ir.network import Network
 from snndeploy.ir.ops import (
     AvgPool2d,
     BatchNorm,
@@ -113,7 +114,7 @@ def network_from_json(
     Args:
         value: What `network_to_json` gave.
         weights: Float array by parameter name.
-        exponents: Grid of each parameter in the exact format, else empty.
+        exponents: Grid of each parameter; empty in float32.
 
     Raises:
         SnnDeployError: The value or the arrays break a rule.
@@ -147,9 +148,11 @@ def input_from_json(value: Json) -> InputSpec:
 def _format(name: Json, exponents: Mapping[str, tuple[int, ...]]) -> NumberFormat:
     if name == "exact":
         return Exact(exponents)
+    if name == "loihi":
+        return Loihi(exponents)
     if name == "float32":
         return Float32()
-    raise FileFormatError("format", "must be 'float32' or 'exact'", got=_short(name))
+    raise FileFormatError("format", "must be 'float32', 'exact' or 'loihi'", got=_short(name))
 
 
 def parse(text: str, where: str) -> Json:

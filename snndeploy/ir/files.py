@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 
 from snndeploy.errors import FileFormatError, SnnDeployError
 from snndeploy.ir.document import network_from_json, network_to_json, parse
-from snndeploy.ir.network import Exact, Network, mantissa
+from snndeploy.ir.formats import Float32, mantissa
+from snndeploy.ir.network import Network
 
 KIND = "snndeploy-network"
 VERSION = "1"
@@ -34,7 +35,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 def save(network: Network, path: Path | str) -> None:
     """Writes a network to a file, whole or not at all.
 
-    In the exact format weights are stored as int8, biases as int32, each with its exponents.
+    Except in float32, weights are stored as int8, biases as int32, each with its exponents.
 
     Raises:
         FileFormatError: The file cannot be written.
@@ -141,7 +142,7 @@ def _in_order(content: bytes) -> bytes:
 
 def _packed(network: Network) -> tuple[str, Arrays]:
     document = json.dumps(network_to_json(network), separators=(",", ":"), allow_nan=False)
-    if not isinstance(network.format, Exact):
+    if isinstance(network.format, Float32):
         return document, network.weights
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, array in network.weights.items():

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snndeploy.ir.formats import Float32
 from snndeploy.ir.graph import Edge, Graph
-from snndeploy.ir.network import Float32, Network
+from snndeploy.ir.network import Network
 from snndeploy.ir.ops import BatchNorm, Conv2d, Dropout, Linear, Op
 
 Wide = npt.NDArray[np.float64]

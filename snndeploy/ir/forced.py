@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from snndeploy.ir.kernels import Values
 from snndeploy.ir.network import Network
+from snndeploy.ir.neurons import Neurons, neurons
 from snndeploy.ir.ops import Lif
 from snndeploy.ir.replay import entering
 from snndeploy.ir.rounding import (
@@ -43,6 +44,7 @@ class Forced:
         self.half, self.referee = half, not exact
         self.smallest = SMALLEST_HALF if half else 0.0
         self.terms = roundings(network.graph, half=half)
+        self.neurons = neurons(network)
         ports = network.graph.ports
         self.flips, self.unexplained = dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
         self.disputed, self.upheld = dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
@@ -82,7 +84,7 @@ class Forced:
         spikes: npt.NDArray[np.bool_],
         single: Values | None,
     ) -> None:
-        potential, carried = potentials(op, current, spikes)
+        potential, carried = potentials(self.neurons[name], current, spikes)
         rounding = relative_bound(self.terms[name]) * size + 2 * UNIT_ROUNDOFF * (
             np.abs(carried) + np.abs(current)
         )
@@ -94,16 +96,19 @@ class Forced:
         self.worst[name] = max(self.worst[name], worst_ratio(distance, bound[flipped]))
         disputed = flipped
         if single is not None:
-            disputed = (potentials(op, single, spikes)[0] > np.float32(op.threshold)) != spikes
+            disputed = (
+                potentials(self.neurons[name], single, spikes)[0] > np.float32(op.threshold)
+            ) != spikes
         self.disputed[name] += int(disputed.sum())
         self.upheld[name] += int((disputed & ~flipped).sum())
 
 
-def potentials(op: Lif, current: Values, spikes: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
-    """Membrane potential u and its carried part tau * v for given currents and given spikes, (time, ...)."""
+def potentials(neurons: Neurons, current: Values, spikes: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
+    """Membrane potential u and what the leak left in it, for given currents and given spikes, (time, ...)."""
     potential, carried = np.empty_like(current), np.zeros_like(current)
+    rest = np.zeros_like(current[0])
     for t in range(len(current)):
-        if t:
-            carried[t] = op.tau * potential[t - 1] * ~spikes[t - 1]
-        potential[t] = carried[t] + current[t]
+        carried[t] = neurons.carried(rest)
+        potential[t] = neurons.charge(rest, current[t])
+        rest = potential[t] * ~spikes[t]
     return potential, carried

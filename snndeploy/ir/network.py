@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,15 @@ from typing_extensions import assert_never
 
 from snndeploy.errors import NetworkError
 from snndeploy.inputs import InputSpec
+from snndeploy.ir.formats import (
+    LARGEST_EXPONENT,
+    LARGEST_MANTISSA,
+    Exact,
+    Float32,
+    Loihi,
+    NumberFormat,
+    mantissa,
+)
 from snndeploy.ir.graph import Graph
 from snndeploy.ir.ops import (
     AvgPool2d,
@@ -33,30 +42,6 @@ from snndeploy.ir.ops import (
 
 Array: TypeAlias = npt.NDArray[np.float32]
 _MOST_STEPS = 100_000
-WEIGHT_BITS = 8  # of the exact format, sign included: mantissas lie in [-127, 127]
-LARGEST_MANTISSA = 2 ** (WEIGHT_BITS - 1) - 1
-LARGEST_EXPONENT = 64  # either way: every value stays far from the ends of float32
-
-
-@dataclass(frozen=True)
-class Float32:
-    """Ordinary single precision; back ends agree up to the order of their sums, not bit for bit."""
-
-    name: Literal["float32"] = "float32"
-
-
-@dataclass(frozen=True)
-class Exact:
-    """Weights are int8 x 2**-k, biases whole multiples of 2**-k, k per output channel.
-
-    exponents: k for each output channel of every parameter, by parameter name.
-    """
-
-    exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    name: Literal["exact"] = "exact"
-
-
-NumberFormat: TypeAlias = Float32 | Exact
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,8 +79,8 @@ class Network:
         if self.classes and len(self.classes) != classes:
             raise NetworkError("classes", f"must name {classes} classes or none", got=len(self.classes))
         object.__setattr__(self, "weights", MappingProxyType(_checked_weights(self)))
-        if isinstance(self.format, Exact):
-            _check_exact(self, self.format)
+        if isinstance(self.format, (Exact, Loihi)):
+            _check_grids(self, self.format)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -198,11 +183,11 @@ def _checked_weights(network: Network) -> dict[str, Array]:
     return checked
 
 
-def _check_exact(network: Network, form: Exact) -> None:
-    require_folded(network.graph, "the exact format")
+def _check_grids(network: Network, form: Exact | Loihi) -> None:
+    require_folded(network.graph, f"the {form.name} format")
     if network.input.grid_bits is None:
         raise NetworkError(
-            "input", "the exact format needs inputs on a power-of-two grid", remedy="set grid_bits"
+            "input", f"the {form.name} format needs inputs on a power-of-two grid", remedy="set grid_bits"
         )
     if set(form.exponents) != set(network.weights):
         raise NetworkError("format", "exponents must name exactly the graph's parameters")
@@ -223,10 +208,3 @@ def _check_exact(network: Network, form: Exact) -> None:
                 f"values must be whole multiples of 2**-k below {limit + 1} in size",
                 remedy="quantize again",
             )
-
-
-def mantissa(array: npt.NDArray[Any], exponents: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Values in units of their channel's grid, array * 2**k, k along the first axis."""
-    scale = np.exp2(np.asarray(exponents, dtype=np.float64))
-    scaled: npt.NDArray[np.float64] = array.astype(np.float64) * scale.reshape(-1, *(1,) * (array.ndim - 1))
-    return scaled

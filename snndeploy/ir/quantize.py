@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from snndeploy.errors import QuantizeError
 from snndeploy.ir.certificate import SIGNIFICAND_BITS, Certificate, Row, certify
-from snndeploy.ir.network import LARGEST_EXPONENT, LARGEST_MANTISSA, Exact, Network, require_folded
+from snndeploy.ir.formats import LARGEST_EXPONENT, LARGEST_MANTISSA, Exact
+from snndeploy.ir.network import Network, require_folded
 from snndeploy.ir.ops import AvgPool2d, Conv2d, Linear
 from snndeploy.ir.populations import upstream
 from snndeploy.ir.replay import entering

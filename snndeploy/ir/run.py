@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snndeploy.errors import NetworkError
+from snndeploy.ir.formats import Float32
 from snndeploy.ir.kernels import Values, apply
-from snndeploy.ir.network import Array, Exact, Network
+from snndeploy.ir.network import Array, Network
+from snndeploy.ir.neurons import neurons
 from snndeploy.ir.ops import Lif
 
 _BATCH = 32  # samples interpreted at a time, which bounds the memory of unfolded convolutions
@@ -64,12 +66,12 @@ def as_steps(network: Network, x: npt.NDArray[Any]) -> Array:
         x: Prepared input, (batch, *shape) for images or (time, batch, *shape).
 
     Raises:
-        NetworkError: The shape does not fit the network, or its format is exact and the values are out of
-            range or off the grid.
+        NetworkError: The shape does not fit the network, or its format has grids and the values are out
+            of range or off theirs.
     """
     shape = network.graph.shapes[network.graph.input]
     x = np.asarray(x, dtype=np.float32)
-    if isinstance(network.format, Exact):
+    if not isinstance(network.format, Float32):
         network.input.check(x)
     if network.input.kind == "image" and x.shape[1:] == shape:
         return np.broadcast_to(x, (network.steps, *x.shape))
@@ -113,13 +115,14 @@ def _run_chunk(network: Network, x: Values, potentials: bool) -> Trace:
     membranes: dict[str, list[Values]] = {name: [] for name in graph.ports}
     rest: dict[str, Values] = {}  # v after the reset
     readout_sum = np.zeros((x.shape[1], *graph.shapes[graph.output]), x.dtype)
+    computing = neurons(network)
     for t in range(network.steps):
         now: dict[str, Values] = {}  # y_n(t)
         for name in graph.order:
             op = graph.ops[name]
             entering = x[t] if name == graph.input else _entering(network, name, now, spikes, t, x)
             if isinstance(op, Lif):
-                u = entering if t == 0 else x.dtype.type(op.tau) * rest[name] + entering
+                u = computing[name].charge(rest.get(name, np.zeros_like(entering)), entering)
                 spike = u > x.dtype.type(op.threshold)
                 rest[name] = np.where(spike, x.dtype.type(0), u)
                 if potentials:

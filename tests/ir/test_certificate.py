@@ -336,7 +336,7 @@ def test_numbers_beyond_the_range_of_single_precision() -> None:
 
 def test_only_folded_networks_in_the_exact_format() -> None:
     """Single precision promises nothing, and BatchNorm cannot be in the exact format."""
-    with pytest.raises(QuantizeError, match="covers the exact format only, got float32"):
+    with pytest.raises(QuantizeError, match="covers the exact and the loihi format only, got float32"):
         certify(random_network(classifier()))
     with pytest.raises(NetworkError, match="BatchNorm exists only while training"):
         random_network(classifier(norm=True), format=Exact())

@@ -29,7 +29,7 @@ from snndeploy.ir import (
     require_folded,
     run,
 )
-from snndeploy.ir.network import mantissa
+from snndeploy.ir.formats import mantissa
 from tests.ir.graphs import classifier, conv, linear, random_input, random_network, random_weights, wired
 
 
