@@ -37,6 +37,7 @@ OURS = {  # package -> the packages of ours it may import besides itself and snn
     "snndeploy.train": {"snndeploy.ir", "snndeploy.nn", "snndeploy.backbones"},
     "snndeploy.export": {"snndeploy.ir"},
     "snndeploy.targets": {"snndeploy.ir"},
+    "snndeploy.targets.native": {"snndeploy.ir", "snndeploy.targets.lava"},
     "snndeploy.targets.onnx_runtime": {"snndeploy.inputs"},
     "snndeploy.figures": {"snndeploy.ir"},
 }
@@ -61,6 +62,7 @@ THIRD_PARTY = {  # package -> what else it may import
     },
     "snndeploy.export": {"numpy", "onnx", "onnx_ir"},
     "snndeploy.targets": {"numpy", "tomli"},
+    "snndeploy.targets.native": {"numpy", "torch"},
     "snndeploy.targets.onnx_runtime": {"numpy", "onnxruntime"},
     CHILD: {"numpy", "lava"},
     "snndeploy.figures": {"matplotlib"},
@@ -132,6 +134,7 @@ def test_wheel_holds_only_snndeploy(tmp_path: Path) -> None:
     assert expected <= set(names)
     assert "snndeploy/py.typed" in names
     assert "snndeploy/targets/paper-45nm.toml" in names
+    assert "snndeploy/targets/chips/loihi1.toml" in names
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if not within(n, CHILD) and n != "snndeploy.__main__"])
@@ -180,7 +183,8 @@ def test_no_import_cycles() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["tradeoff"], ["export", "onnx"], ["verify"], ["inspect"], ["doctor"]]
+    "command",
+    [[], ["train"], ["tradeoff"], ["export", "onnx"], ["verify"], ["inspect"], ["resources"], ["doctor"]],
 )
 def test_help_is_light(command: list[str]) -> None:
     """`--help` imports neither torch nor onnx nor sklearn, so that it answers at once."""

@@ -18,7 +18,10 @@ from snndeploy.cli.doctor import doctor
 from snndeploy.cli.energy import energy
 from snndeploy.cli.export import export
 from snndeploy.cli.inspect import inspect
+from snndeploy.cli.quantize import quantize
 from snndeploy.cli.ranks import let_first_speak
+from snndeploy.cli.resources import resources
+from snndeploy.cli.schedule import schedule
 from snndeploy.cli.search import search
 from snndeploy.cli.simulate import simulate
 from snndeploy.cli.tradeoff import tradeoff
@@ -77,5 +80,19 @@ def main() -> None:
     """Spiking neural networks from training to stateful ONNX, Lava and an energy estimate."""
 
 
-for _command in (demo, train, search, tradeoff, export, simulate, verify, energy, inspect, doctor):
+for _command in (
+    demo,
+    train,
+    search,
+    tradeoff,
+    quantize,
+    export,
+    simulate,
+    verify,
+    energy,
+    inspect,
+    schedule,
+    resources,
+    doctor,
+):
     main.add_command(_command)

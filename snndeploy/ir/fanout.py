@@ -43,8 +43,8 @@ from snndeploy.ir.populations import is_population
 
 Mode: TypeAlias = Literal["exact", "nominal", "deployed"]
 Counts: TypeAlias = npt.NDArray[np.int64]
-_Axis: TypeAlias = npt.NDArray[np.bool_] | None  # (out, in); None stands for the identity
-_Axes: TypeAlias = tuple[_Axis, ...]  # channels, rows, columns
+Axis: TypeAlias = npt.NDArray[np.bool_] | None  # (out, in); None stands for the identity
+Axes: TypeAlias = tuple[Axis, ...]  # channels, rows, columns
 
 _LARGEST_MERGE = 2**27  # entries of the one matrix that flattening can force upon us: 128 MiB
 
@@ -218,31 +218,51 @@ def _fanout(graph: Graph, source: str, delay: int, path: tuple[str, ...]) -> Fan
 
 def _factors(graph: Graph, shape: Shape, ops: tuple[str, ...]) -> tuple[Counts, ...]:
     """Column counts per axis of the composed structure of ops in a row, for an input of some shape."""
-    sizes = _as_map(shape)
-    axes: _Axes = (None, None, None)
-    for name in ops:
-        op, entering = graph.ops[name], _sizes(axes, sizes)
-        if isinstance(op, Upsample) and len(_shape_into(graph, name)) == 1 and entering[1:] != (1, 1):
-            axes = (_merged(name, axes, sizes), None, None)
-            sizes = (math.prod(sizes), 1, 1)
-            entering = _sizes(axes, sizes)
-        axes = tuple(map(_compose, axes, _structure(op, entering)))
+    axes, sizes = structure(graph, shape, ops)
     return tuple(
         np.ones(size, np.int64) if axis is None else np.count_nonzero(axis, axis=0).astype(np.int64)
         for axis, size in zip(axes, sizes, strict=True)
     )
 
 
+def structure(graph: Graph, shape: Shape, ops: tuple[str, ...]) -> tuple[Axes, Shape]:
+    """Which elements of their input the outputs of ops in a row depend on, as a Kronecker product.
+
+    Args:
+        graph: The graph of the ops.
+        shape: Of the input.
+        ops: Names, each op entered by the one before it.
+
+    Returns:
+        Per axis (channels, rows, columns) a bool matrix (out, in), or None for the identity, and the sizes of
+        the input's axes: those of `shape`, a vector being (features, 1, 1), or all in one where a flattened
+        map is upsampled.
+
+    Raises:
+        GraphError: A map is flattened and then upsampled as a vector, and is too large for that.
+    """
+    sizes = _as_map(shape)
+    axes: Axes = (None, None, None)
+    for name in ops:
+        op, entering = graph.ops[name], _sizes(axes, sizes)
+        if isinstance(op, Upsample) and len(_shape_into(graph, name)) == 1 and entering[1:] != (1, 1):
+            axes = (merged(name, axes, sizes), None, None)
+            sizes = (math.prod(sizes), 1, 1)
+            entering = _sizes(axes, sizes)
+        axes = tuple(map(_compose, axes, _structure(op, entering)))
+    return axes, sizes
+
+
 def _as_map(shape: Shape) -> Shape:
     return shape if len(shape) == 3 else (*shape, 1, 1)
 
 
-def _sizes(axes: _Axes, sizes: Shape) -> Shape:
+def _sizes(axes: Axes, sizes: Shape) -> Shape:
     """Sizes of what a structure gives for an input of given sizes."""
     return tuple(size if axis is None else len(axis) for axis, size in zip(axes, sizes, strict=True))
 
 
-def _compose(first: _Axis, second: _Axis) -> _Axis:
+def _compose(first: Axis, second: Axis) -> Axis:
     if first is None or second is None:
         return second if first is None else first
     # Sums of zeros and ones, positive exactly when one term is: single precision cannot get that wrong.
@@ -250,8 +270,12 @@ def _compose(first: _Axis, second: _Axis) -> _Axis:
     return paths > 0
 
 
-def _merged(name: str, axes: _Axes, sizes: Shape) -> _Axis:
-    """The same structure as one matrix over flattened maps, channel-major."""
+def merged(name: str, axes: Axes, sizes: Shape) -> npt.NDArray[np.bool_]:
+    """The same structure as one matrix over flattened maps, channel-major.
+
+    Raises:
+        GraphError: It has too many entries; the message calls it by `name`.
+    """
     entries = math.prod(_sizes(axes, sizes)) * math.prod(sizes)
     if entries > _LARGEST_MERGE:
         raise GraphError(
@@ -266,7 +290,7 @@ def _merged(name: str, axes: _Axes, sizes: Shape) -> _Axis:
     return reduce(np.kron, matrices)
 
 
-def _structure(op: Op, sizes: Shape) -> _Axes:
+def _structure(op: Op, sizes: Shape) -> Axes:
     """Structure of one op per axis, for an input of given sizes."""
     match op:
         case Conv2d():
