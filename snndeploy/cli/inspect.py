@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +11,6 @@ from snndeploy.cli.options import Shape, backward_option, json_option
 
 if TYPE_CHECKING:
     from snndeploy.ir import Graph
-
-_DEFAULT_STEPS = 4
 
 
 @click.command(
@@ -47,12 +44,12 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Count the neurons, parameters, synapses and machine steps of a NETWORK file or a BACKBONE."""
-    from snndeploy.cli.networks import add_backward
+    from snndeploy.cli.networks import add_backward, graph_of
     from snndeploy.cli.output import emit_json
     from snndeploy.ir.drawing import mermaid
     from snndeploy.ir.network import check_steps
 
-    graph, own_steps = _graph(what, shape, classes)
+    graph, own_steps = graph_of(what, shape, classes)
     graph = add_backward(graph, backward)
     steps = steps or own_steps
     check_steps(graph, steps)
@@ -64,25 +61,6 @@ def inspect(
         emit_json(facts)
     else:
         click.echo(_as_text(what, facts))
-
-
-def _graph(what: str, shape: tuple[int, ...] | None, classes: int | None) -> tuple[Graph, int]:
-    from snndeploy.backbones import BACKBONES, backbone
-    from snndeploy.errors import ConfigError
-    from snndeploy.ir import load
-
-    if what in BACKBONES:
-        return backbone(what, shape or (3, 32, 32), classes or 10), _DEFAULT_STEPS
-    if not os.path.lexists(what):
-        raise ConfigError(
-            repr(what),
-            "is neither a network file nor a backbone",
-            remedy=f"the backbones are {', '.join(BACKBONES)}",
-        )
-    if shape or classes:
-        raise ConfigError("--input and --classes", "are for backbones; a network file has its own")
-    network = load(what)
-    return network.graph, network.steps
 
 
 def describe(graph: Graph, steps: int, mode: Literal["exact", "nominal"]) -> dict[str, Any]:

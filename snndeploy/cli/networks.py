@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from snndeploy.ir import Graph, Network
 
+_DEFAULT_STEPS = 4
 _RANDOM_SEED = 0
 
 
@@ -31,6 +33,35 @@ class Samples:
     labels: npt.NDArray[Any] | None
     name: str
     count: int
+
+
+def graph_of(what: str, shape: tuple[int, ...] | None, classes: int | None) -> tuple[Graph, int]:
+    """The graph of a network file or of a backbone, and its time steps.
+
+    Args:
+        what: A path, or the name of a backbone.
+        shape: Input of a backbone; None for (3, 32, 32).
+        classes: Of a backbone; None for 10.
+
+    Raises:
+        ConfigError: It is neither, or a network file comes with a shape or classes.
+        FileFormatError: The file cannot be read.
+    """
+    from snndeploy.backbones import BACKBONES, backbone
+    from snndeploy.ir import load
+
+    if what in BACKBONES:
+        return backbone(what, shape or (3, 32, 32), classes or 10), _DEFAULT_STEPS
+    if not os.path.lexists(what):
+        raise ConfigError(
+            repr(what),
+            "is neither a network file nor a backbone",
+            remedy=f"the backbones are {', '.join(BACKBONES)}",
+        )
+    if shape or classes:
+        raise ConfigError("--input and --classes", "are for backbones; a network file has its own")
+    network = load(what)
+    return network.graph, network.steps
 
 
 def add_backward(graph: Graph, connections: Iterable[str]) -> Graph:

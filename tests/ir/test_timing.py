@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndeploy.backbones import resnet18
 from snndeploy.errors import TimingError
 from snndeploy.ir import (
-    Edge,
     Graph,
     Input,
     Lif,
     Network,
-    Op,
     Output,
     Schedule,
     Synapse,
@@ -34,55 +32,10 @@ from snndeploy.ir import (
     with_backward,
 )
 from snndeploy.ir.kernels import apply
-from snndeploy.ir.timing import critical_cycle, smallest_interval, starts
+from snndeploy.ir.timing import ScheduleName, critical_cycle, smallest_interval, starts
 from tests.ir.graphs import classifier, direct, random_network
+from tests.ir.tangles import needed, simple_cycles, tangles
 from tests.strategies import Case, Structure, cases, realise
-
-
-def simple_cycles(edges: tuple[Synapse, ...]) -> Iterator[tuple[Synapse, ...]]:
-    """Every simple cycle of a small multigraph, once for each of its populations."""
-
-    def walk(path: tuple[Synapse, ...]) -> Iterator[tuple[Synapse, ...]]:
-        if path[-1].target == path[0].source:
-            yield path
-            return
-        for s in edges:
-            if s.source == path[-1].target and s.target not in {p.source for p in path[1:]}:
-                yield from walk((*path, s))
-
-    for s in edges:
-        yield from walk((s,))
-
-
-def needed(cycle: tuple[Synapse, ...]) -> int:
-    """The interval a cycle needs: ceil(synapses / total delay)."""
-    return math.ceil(len(cycle) / sum(s.delay for s in cycle))
-
-
-@st.composite
-def tangles(draw: st.DrawFn) -> Graph:
-    """A few Lifs of one neuron in a chain, with random skips forwards and delayed edges anywhere."""
-    count = draw(st.integers(1, 5))
-    names = ["in", *(f"l{i}" for i in range(count)), "out"]
-    ops: dict[str, Op] = {
-        "in": Input(shape=(1,)),
-        **{n: Lif(threshold=0.5) for n in names[1:-1]},
-        "out": Output(),
-    }
-    found: dict[Edge, None] = dict.fromkeys(map(Edge, names, names[1:]))
-    for _ in range(draw(st.integers(0, 3))):
-        source = draw(st.integers(0, count))
-        found[Edge(names[source], names[draw(st.integers(source + 1, count + 1))])] = None
-    for _ in range(draw(st.integers(0, 4))):
-        source, target = draw(st.integers(1, count)), draw(st.integers(1, count + 1))
-        found[Edge(names[source], names[target], draw(st.integers(1, 3)))] = None
-    if count > 1 and draw(st.booleans()):  # a population that leads to the Output through delayed edges only
-        last = names[-2]
-        found = {e: None for e in found if e.source != last}
-        found[Edge(names[-3], "out")] = None
-        found[Edge(last, names[draw(st.integers(1, count))], draw(st.integers(1, 3)))] = None
-        assume(any(e.source == last and e.target != last for e in found))
-    return Graph(ops, tuple(found))
 
 
 def test_a_chain_by_hand() -> None:
@@ -178,6 +131,60 @@ def test_resnet18_by_name() -> None:
     assert schedule(graph).machine_steps(4) == 22
     far = schedule(with_backward(graph, 16, 0))
     assert (far.initiation_interval, far.machine_steps(4)) == (17, 3 * 17 + 19)
+
+
+def test_kinds_by_name() -> None:
+    """A schedule is called what it was asked to be; by itself it is pipelined if delays make up for the pipeline."""
+    chain, loop = direct("in a b out"), direct("in a b out", "b ~1 a")
+    assert [schedule(g).name for g in (chain, loop, direct("in a b out", "b ~2 a"))] == [
+        "scheduled",
+        "scheduled",
+        "pipelined",
+    ]
+    assert schedule(chain, kind="pipelined") == replace(schedule(chain), name="pipelined")
+    assert schedule(loop, kind="scheduled") == schedule(loop)
+    assert schedule(loop, 7, kind="scheduled") == schedule(loop, 7)
+    assert schedule(direct("in a b out", "b ~2 a"), 2).name == "scheduled"
+
+
+@given(tangles(), st.integers(1, 9), st.integers(1, 4))
+def test_a_synchronous_machine_takes_one_step_a_logical_step(graph: Graph, steps: int, samples: int) -> None:
+    """Nothing starts late, nothing waits; between samples the delays run dry as on a chip."""
+    found = schedule(graph, kind="synchronous")
+    assert (found.name, found.initiation_interval, dict(found.waits)) == ("synchronous", 1, {})
+    assert list(found.start.items()) == [(name, 0) for name in populations(graph)]
+    assert found.machine_steps(steps) == steps
+    assert found.machine_steps_per_sample(steps) == steps + graph.largest_delay
+    assert (
+        found.machine_steps_streamed(steps, samples) == samples * steps + (samples - 1) * graph.largest_delay
+    )
+
+
+def test_a_pipeline_that_cannot_be() -> None:
+    """The message names the cycle, and the delays that would do."""
+    with pytest.raises(TimingError) as caught:
+        schedule(direct("in a b c out", "c ~1 a", "b ~2 a"), kind="pipelined")
+    assert "a total delay of at least its synapses" in caught.value.rule
+    assert "3 synapses and a total delay of 1" in caught.value.remedy
+    assert caught.value.remedy.endswith("can be pipelined: c -> a (delay 1) needs 3")
+
+
+@pytest.mark.parametrize("kind", ["pipelined", "synchronous"])
+def test_intervals_of_other_kinds(kind: ScheduleName) -> None:
+    """Only a scheduled network may take longer than it must."""
+    graph = direct("in a out", "a ~1 a")
+    assert schedule(graph, 1, kind=kind).name == kind
+    with pytest.raises(TimingError, match=f"{kind} schedule: has an initiation interval of 1, got 2"):
+        schedule(graph, 2, kind=kind)
+    with pytest.raises(TimingError, match="at least 1, got 0"):
+        schedule(graph, 0, kind=kind)
+
+
+def test_a_kind_that_is_none() -> None:
+    """The message lists those there are."""
+    kind: Any = "modulo"
+    with pytest.raises(TimingError, match="one of scheduled, pipelined, synchronous, got 'modulo'"):
+        schedule(direct("in a out"), kind=kind)
 
 
 @given(tangles())
