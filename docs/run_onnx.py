@@ -14,7 +14,7 @@ x, about = np.load(sys.argv[2]), session.get_modelmeta().custom_metadata_map
 steps, readout = int(about["snndeploy.steps"]), int(about["snndeploy.readout"])
 table = json.loads(about["snndeploy.states"])
 names, total = ["logits", *(state["out"] for state in table)], np.float32(0)
-states = {state["in"]: np.zeros([len(x), *state["shape"][1:]], np.float32) for state in table}
+states = {state["in"]: np.zeros([len(x), *state["shape"][1:]], state["dtype"]) for state in table}
 for t in range(steps):
     logits, *after = session.run(names, {"x": x, **states})
     states = dict(zip(states, after, strict=True))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import onnx_ir
 
-from snndeploy.export.onnx.debug import spikes_name
+from snndeploy.export.onnx.debug import potentials_name, spikes_name
+from snndeploy.export.onnx.neurons import lif
 from snndeploy.export.onnx.nodes import Attributes, Dim, Nodes, dims, value
-from snndeploy.export.onnx.ops import apply, lif
+from snndeploy.export.onnx.ops import apply
 from snndeploy.export.onnx.sizes import TIME
 from snndeploy.export.onnx.states import State, longest_delay
 from snndeploy.ir import Component, Edge, Lif, Network
@@ -92,6 +93,7 @@ class _Body:
                 op,
                 x,
                 self.before[name],
+                label=name,
                 spikes=nodes.fresh(f"{name}.spikes.now"),
                 v_next=nodes.fresh(f"{name}.v.next"),
                 u=nodes.fresh(f"{name}.u.now"),
@@ -107,7 +109,7 @@ class _Body:
         inner = [self.now[name] for name in leaving] + [self.potentials[name] for name in shown]
         outer = self.outside.nodes
         own = [spikes_name(outer, name) if name in self.lifs else outer.fresh(name) for name in leaving]
-        names = own + [f"{name}.u" for name in shown]
+        names = own + [potentials_name(outer, name) for name in shown]
         series = [self._outer(n, x, (TIME,)) for n, x in zip(names, inner, strict=True)]
         rest = [
             self._outer(State(name, self.graph.shapes[name]).output, self.rest[name]) for name in self.lifs

@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 import onnx_ir
 
 from snndeploy.export.onnx.nodes import Nodes
+from snndeploy.export.onnx.numbers import Numbers
 from snndeploy.export.onnx.states import State, in_place
-from snndeploy.ir import Exact, Lif, Network, backward_connections, certify
+from snndeploy.ir import Float32, Lif, Network, backward_connections, certify
 from snndeploy.ir.document import input_to_json
 
 FORMAT_VERSION = 2
@@ -48,9 +49,10 @@ def describe(network: Network, form: Form, body: Body, fingerprint: str) -> dict
             "kind": "delayed" if state.delay else "membrane",
             "delay": state.delay,
             "shape": [-1, *state.shape],
-            "dtype": "float32",
+            "dtype": body.nodes.numbers.state(state.delay).numpy().name,
             "init": 0.0,
             "in_place": in_place(body.nodes.nodes, state),
+            **_unit(body.nodes.numbers, state),
         }
         for state in body.states
     ]
@@ -78,9 +80,17 @@ def describe(network: Network, form: Form, body: Body, fingerprint: str) -> dict
     return {PREFIX + key: text for key, text in entries.items()}
 
 
+def _unit(numbers: Numbers, state: State) -> dict[str, object]:
+    """What 1 stands for in a membrane of whole numbers, for each channel or for all."""
+    if state.delay or state.op not in numbers.units:
+        return {}
+    units = numbers.units[state.op].ravel().tolist()
+    return {"unit": units[0] if len(set(units)) == 1 else units}
+
+
 def _certificate(network: Network) -> dict[str, object] | None:
     """Whether exactness is proven, and the op that leaves the fewest binary digits; None in float32."""
-    if not isinstance(network.format, Exact):
+    if isinstance(network.format, Float32):
         return None
     certificate = certify(network)
     tightest = min(certificate.rows, key=lambda row: (row.certified, row.bits_left), default=None)

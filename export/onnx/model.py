@@ -14,9 +14,9 @@ from snndeploy import __version__
 from snndeploy.errors import ConfigError, TargetError
 from snndeploy.export.onnx.external import initializers
 from snndeploy.export.onnx.metadata import Body, Form, describe
+from snndeploy.export.onnx.neurons import functions
 from snndeploy.export.onnx.nodes import DOMAIN, OPSET, Dim
 from snndeploy.export.onnx.numbers import Arithmetic, numbers
-from snndeploy.export.onnx.ops import lif_function
 from snndeploy.export.onnx.scan import scan_body
 from snndeploy.export.onnx.sequence import sequence_body
 from snndeploy.export.onnx.states import states
@@ -62,12 +62,13 @@ def lower(
         network: A folded network.
         form: "step", "sequence" or "scan".
         arithmetic: "float32"; "integer", equal to it bit by bit, for networks whose certificate of exactness
-            holds; or "float16" weights and spikes, which promises no equality. Interfaces are float32 in all.
+            holds; or "float16" weights and spikes, which promises no equality. Interfaces are float32 in all,
+            but for membranes of the loihi format, which are int32.
         batch: Samples at a time; None for any number.
         debug: Further outputs `<lif>.spikes` and `<lif>.u`, the membrane potential before the reset, of every
             Lif: (batch, *shape) in the step form, else (time, batch, *shape).
         inline_functions: Every Lif as plain nodes, for runtimes without functions; otherwise it is a call of
-            the local function `snndeploy::LIF`.
+            the local function `snndeploy::LIF`, in the loihi format `snndeploy::LoihiLIF`.
         fingerprint: SHA-256 of the network file to be named in the metadata; empty for none.
         bounded: Refuse a model that can only be stored with its weights in another file.
 
@@ -93,7 +94,7 @@ def lower(
         ir_version=IR_VERSION,
         producer_name="snndeploy",
         producer_version=__version__,
-        functions=[lif_function(body.nodes.numbers.spikes)] if body.spikes else [],
+        functions=functions(network.graph, body.nodes.numbers),
         metadata_props=describe(network, form, body, fingerprint),
     )
     if inline_functions:

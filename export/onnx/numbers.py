@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir
 from typing_extensions import assert_never
 
 from snndeploy.errors import ConfigError, TargetError
-from snndeploy.ir import AvgPool2d, Conv2d, Exact, Flatten, Graph, Linear, Network, Upsample, certify
+from snndeploy.ir import (
+    AvgPool2d,
+    Conv2d,
+    Exact,
+    Flatten,
+    Float32,
+    Graph,
+    Linear,
+    Loihi,
+    Network,
+    Upsample,
+    certify,
+)
+from snndeploy.ir.neurons import membrane_unit, weight_grids
 
 Arithmetic: TypeAlias = Literal["float32", "integer", "float16"]
 LARGEST_SUM = 255  # of uint8
@@ -34,11 +48,22 @@ class Numbers:
     arithmetic: Its name.
     counts: What enters each Conv2d and Linear that computes in integers.
     exponents: For each of their output channels the k of weights int8 * 2**-k, by op.
+    units: In the loihi format, of the membranes of each Lif, (channels, 1, 1) or (features,); else empty.
     """
 
     arithmetic: Arithmetic = "float32"
     counts: Mapping[str, Count] = field(default_factory=dict)
     exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    units: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def membranes(self) -> onnx_ir.DataType:
+        """Type of membrane potentials: real values in float32, or whole numbers of their unit in int32."""
+        return onnx_ir.DataType.INT32 if self.units else onnx_ir.DataType.FLOAT
+
+    def state(self, delay: int) -> onnx_ir.DataType:
+        """Type of a state in the interface: a membrane, or what left an op that many steps ago."""
+        return onnx_ir.DataType.FLOAT if delay else self.membranes
 
     @property
     def spikes(self) -> onnx_ir.DataType:
@@ -62,14 +87,16 @@ def numbers(network: Network, arithmetic: Arithmetic) -> Numbers:
 
     Raises:
         ConfigError: There is no such arithmetic.
-        TargetError: The network cannot be computed in it: for `integer` it must be in the exact format with a
-            certificate that holds, for `float16` its weights must lie in the range of that type.
+        TargetError: The network cannot be computed in it: for `integer` it must be in the exact or the loihi
+            format with a certificate that holds, as for every arithmetic in the loihi format; for `float16`
+            it must not be in the loihi format, and its weights must lie in the range of that type.
     """
+    units = _units(network, arithmetic)
     match arithmetic:
         case "float32":
-            return FLOAT32
+            return replace(FLOAT32, units=units)
         case "integer":
-            return _integer(network)
+            return replace(_integer(network), units=units)
         case "float16":
             return _float16(network)
         case _:
@@ -79,23 +106,43 @@ def numbers(network: Network, arithmetic: Arithmetic) -> Numbers:
             )
 
 
-def _integer(network: Network) -> Numbers:
-    where = "ONNX arithmetic integer"
-    if not isinstance(network.format, Exact):
+def _units(network: Network, arithmetic: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Units of the membranes of each Lif of a network in the loihi format."""
+    if not isinstance(network.format, Loihi):
+        return {}
+    if arithmetic == "float16":
         raise TargetError(
-            where,
-            "needs a network in the exact format",
-            got=network.format.name,
-            remedy="quantize the network first, or choose float32",
+            "ONNX arithmetic float16",
+            "cannot hold the numbers of the loihi format",
+            remedy="choose float32 or integer",
         )
+    _require_certificate(network, "ONNX export of the loihi format", "quantize the network again")
+    grids = weight_grids(network)
+    return {name: membrane_unit(network, name, grids) for name in network.graph.ports}
+
+
+def _require_certificate(network: Network, where: str, remedy: str) -> None:
     failures = certify(network).failures
     if failures:
         raise TargetError(
             f"{where}, {failures[0].op}",
             "needs a certificate of exactness that holds",
             got=failures[0].reason,
-            remedy="quantize the network again, or choose float32",
+            remedy=remedy,
         )
+
+
+def _integer(network: Network) -> Numbers:
+    where = "ONNX arithmetic integer"
+    if isinstance(network.format, Float32):
+        raise TargetError(
+            where,
+            "needs a network in the exact format or the loihi format",
+            got=network.format.name,
+            remedy="quantize the network first, or choose float32",
+        )
+    if isinstance(network.format, Exact):
+        _require_certificate(network, where, "quantize the network again, or choose float32")
     entering = _counts(network.graph)
     counts: dict[str, Count] = {}
     for name, count in entering.items():

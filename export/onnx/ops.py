@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir
 from typing_extensions import assert_never
 
-from snndeploy.export.onnx.nodes import DOMAIN, OPSET, Attributes, Nodes, dims, value
+from snndeploy.export.onnx.nodes import Attributes, Nodes, dims
 from snndeploy.export.onnx.weighted import weighted
 from snndeploy.ir import (
     AvgPool2d,
@@ -25,13 +25,6 @@ from snndeploy.ir import (
     Shape,
     Upsample,
 )
-
-LIF = "LIF"
-_LIF_BY_SPIKES = {
-    onnx_ir.DataType.FLOAT: LIF,
-    onnx_ir.DataType.UINT8: f"{LIF}_uint8",
-    onnx_ir.DataType.FLOAT16: f"{LIF}_float16",
-}
 
 
 def apply(
@@ -95,75 +88,3 @@ def _upsample(nodes: Nodes, name: str, op: Upsample, x: onnx_ir.Value, label: st
     tall = (samples, channels, op.size[0], width)
     x = nodes.add("Gather", [x, rows], f"{label}.rows", tall, {"axis": 2})
     return nodes.add("Gather", [x, columns], label, out, {"axis": 3})
-
-
-def lif(
-    nodes: Nodes,
-    name: str,
-    op: Lif,
-    x: onnx_ir.Value,
-    v: onnx_ir.Value,
-    *,
-    spikes: str,
-    v_next: str,
-    u: str,
-) -> tuple[onnx_ir.Value, onnx_ir.Value, onnx_ir.Value]:
-    """Appends one call of the LIF function for one time step.
-
-    Args:
-        nodes: Where the node goes.
-        name: Name for the node.
-        op: The neurons' constants.
-        x: Input current, (batch, *shape), in any type.
-        v: Membrane potential after the previous step's reset, of the same shape.
-        spikes: Final name of the spikes.
-        v_next: Final name of the membrane potential after the reset.
-        u: Final name of the membrane potential before the reset.
-    """
-    dtype = nodes.numbers.spikes
-    outputs = value(spikes, dims(x), dtype), value(v_next, dims(x)), value(u, dims(x))
-    constants: Attributes = {"tau": op.tau, "threshold": op.threshold}
-    nodes.append(_LIF_BY_SPIKES[dtype], [nodes.cast(x), v], outputs, name, constants, domain=DOMAIN)
-    return outputs
-
-
-def lif_function(spike_type: onnx_ir.DataType = onnx_ir.DataType.FLOAT) -> onnx_ir.Function:
-    """`snndeploy::LIF(x, v) -> (spikes, v_next, u)`, attributes tau and threshold.
-
-    u = tau * v + x;  spikes = 1 if u > threshold else 0;  v_next = u * (1 - spikes).
-    Float32; runtimes inline it, so that it costs nothing. Where spikes leave it in another type, its name
-    tells so: `LIF_uint8`, `LIF_float16`.
-    """
-    x, v = onnx_ir.Value(name="x"), onnx_ir.Value(name="v")
-    body: list[onnx_ir.Node] = []
-
-    def node(
-        op_type: str, inputs: list[onnx_ir.Value], name: str, *attributes: onnx_ir.Attr
-    ) -> onnx_ir.Value:
-        output = onnx_ir.Value(name=name)
-        body.append(onnx_ir.Node("", op_type, inputs, attributes, outputs=[output], name=name))
-        return output
-
-    def parameter(name: str) -> onnx_ir.Value:
-        reference = onnx_ir.RefAttr("value_float", name, onnx_ir.AttributeType.FLOAT)
-        return node("Constant", [], name, reference)
-
-    def cast(x: onnx_ir.Value, name: str, dtype: onnx_ir.DataType) -> onnx_ir.Value:
-        return node("Cast", [x], name, onnx_ir.AttrInt64("to", dtype))
-
-    tau, threshold = parameter("tau"), parameter("threshold")
-    u = node("Add", [node("Mul", [tau, v], "leaked"), x], "u")
-    fires = node("Greater", [u, threshold], "fires")
-    spikes = cast(fires, "spikes", spike_type)
-    if spike_type == onnx_ir.DataType.FLOAT:
-        one = node("Constant", [], "one", onnx_ir.AttrFloat32("value_float", 1.0))
-        silent = node("Sub", [one, spikes], "silent")
-    else:
-        silent = cast(node("Not", [fires], "rests"), "silent", onnx_ir.DataType.FLOAT)
-    v_next = node("Mul", [u, silent], "v_next")
-    return onnx_ir.Function(
-        DOMAIN,
-        _LIF_BY_SPIKES[spike_type],
-        graph=onnx_ir.Graph([x, v], [spikes, v_next, u], nodes=body, opset_imports={"": OPSET}),
-        attributes=[onnx_ir.Attr(name, onnx_ir.AttributeType.FLOAT, None) for name in ("tau", "threshold")],
-    )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 
-from snndeploy.export.onnx.debug import debug_names, shown_spikes
+from snndeploy.export.onnx.debug import debug_names, shown_potentials, shown_spikes
 from snndeploy.export.onnx.loop import Outside, loop
 from snndeploy.export.onnx.metadata import Body
 from snndeploy.export.onnx.nodes import Dim, Nodes, dims, value
@@ -47,7 +47,14 @@ def scan_body(network: Network, numbers: Numbers, batch: Dim, *, debug: bool) ->
     scan.leave()
     spikes = {name: scan.series[name, 0] for name in graph.ports}
     shown = graph.ports if debug else ()
-    debugged = [x for n in shown for x in (shown_spikes(nodes, n, spikes[n]), scan.potentials[n])]
+    debugged = [
+        x
+        for name in shown
+        for x in (
+            shown_spikes(nodes, name, spikes[name]),
+            shown_potentials(nodes, name, scan.potentials[name]),
+        )
+    ]
     return Body(
         nodes=nodes,
         inputs=tuple(scan.inputs),
@@ -99,7 +106,7 @@ class _Scan:
     def _before(self, state: State) -> onnx_ir.Value:
         """A state as an input that is zero by default, for as many samples as `x` has."""
         samples = self.batch if isinstance(self.batch, int) else 1
-        zeros = np.zeros((samples, *state.shape), np.float32)
+        zeros = np.zeros((samples, *state.shape), self.nodes.numbers.state(state.delay).numpy())
         given = self._optional(state.input, (self.batch, *state.shape), zeros)
         label = f"{state.op}.y{state.delay}" if state.delay else f"{state.op}.v"
         if isinstance(self.batch, str):

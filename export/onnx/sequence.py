@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir
 
-from snndeploy.export.onnx.debug import debug_names
+from snndeploy.export.onnx.debug import debug_names, shown_potentials
 from snndeploy.export.onnx.metadata import Body
+from snndeploy.export.onnx.neurons import lif
 from snndeploy.export.onnx.nodes import Dim, Nodes, dims, value
 from snndeploy.export.onnx.numbers import Numbers
-from snndeploy.export.onnx.ops import apply, lif
+from snndeploy.export.onnx.ops import apply
 from snndeploy.export.onnx.prefix import input_only
 from snndeploy.export.onnx.sizes import BATCH, Sizes, measure
 from snndeploy.ir import Input, Lif, Network, Output, Shape, components
@@ -113,13 +114,15 @@ class _Sequence:
 
     def fire(self, name: str, op: Lif, x: onnx_ir.Value, t: int) -> None:
         """Appends step t of LIF neurons."""
-        v = self.rest[name] if t else self.zeros(self.graph.shapes[name])
+        zeros = self.zeros(self.graph.shapes[name])
+        v = self.rest[name] if t else self.nodes.cast(zeros, self.nodes.numbers.membranes)
         spikes, self.rest[name], u = lif(
             self.nodes,
-            f"{name}.t{t}",
+            name,
             op,
             x,
             v,
+            label=f"{name}.t{t}",
             spikes=self.nodes.fresh(f"{name}.spikes.t{t}"),
             v_next=self.nodes.fresh(f"{name}.v.t{t}"),
             u=self.nodes.fresh(f"{name}.u.t{t}"),
@@ -147,7 +150,8 @@ class _Sequence:
         fired = self.at_once(name, 0)
         if fired.dtype == onnx_ir.DataType.FLOAT16:
             fired = self.nodes.cast(fired)
-        potentials = self.join(f"{name}.u.all", self.potentials[name])
+        joined = self.join(f"{name}.u.all", self.potentials[name])
+        potentials = shown_potentials(self.nodes, name, joined, self.nodes.fresh(f"{name}.u.real"))
         self.nodes.append("Reshape", [fired, full], [spikes], f"{name}.spikes")
         self.nodes.append("Reshape", [potentials, full], [u], f"{name}.u")
         return spikes, u

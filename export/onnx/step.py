@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import onnx_ir
 
-from snndeploy.export.onnx.debug import debug_names, shown_spikes, spikes_name
+from snndeploy.export.onnx.debug import (
+    debug_names,
+    potentials_name,
+    shown_potentials,
+    shown_spikes,
+    spikes_name,
+)
 from snndeploy.export.onnx.metadata import Body
+from snndeploy.export.onnx.neurons import lif
 from snndeploy.export.onnx.nodes import Dim, Nodes, value
 from snndeploy.export.onnx.numbers import Numbers
-from snndeploy.export.onnx.ops import apply, lif
+from snndeploy.export.onnx.ops import apply
 from snndeploy.export.onnx.states import State, states
 from snndeploy.ir import Input, Lif, Network, Output
 
@@ -23,7 +30,7 @@ def step_body(network: Network, numbers: Numbers, batch: Dim, *, debug: bool) ->
     names = [name for state in table for name in (state.input, state.output)]
     nodes = Nodes(["x", "logits", *names, *debug_names(graph), *network.weights], numbers)
     x = value("x", (batch, *graph.shapes[graph.input]))
-    given = {(s.op, s.delay): value(s.input, (batch, *s.shape)) for s in table}
+    given = {(s.op, s.delay): value(s.input, (batch, *s.shape), numbers.state(s.delay)) for s in table}
     before = {key: _entering(nodes, network, *key, state) for key, state in given.items()}
     after: dict[tuple[str, int], onnx_ir.Value] = {}
     now: dict[str, onnx_ir.Value] = {graph.input: x}
@@ -42,9 +49,10 @@ def step_body(network: Network, numbers: Numbers, batch: Dim, *, debug: bool) ->
                     op,
                     entering,
                     before[name, 0],
+                    label=name,
                     spikes=spikes_name(nodes, name),
                     v_next=State(name, graph.shapes[name]).output,
-                    u=f"{name}.u",
+                    u=potentials_name(nodes, name),
                 )
             case Output():
                 now[name] = nodes.copy(entering, "logits")
@@ -56,7 +64,11 @@ def step_body(network: Network, numbers: Numbers, batch: Dim, *, debug: bool) ->
             newer = given[state.op, state.delay - 1] if state.delay > 1 else now[state.op]
             after[state.op, state.delay] = nodes.copy(newer, state.output)
     shown = graph.ports if debug else ()
-    debugged = [x for name in shown for x in (shown_spikes(nodes, name, now[name]), potentials[name])]
+    debugged = [
+        x
+        for name in shown
+        for x in (shown_spikes(nodes, name, now[name]), shown_potentials(nodes, name, potentials[name]))
+    ]
     return Body(
         nodes=nodes,
         inputs=(x, *given.values()),

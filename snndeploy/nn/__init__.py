@@ -2,6 +2,7 @@
 
 from snndeploy.nn.engine import Simulation
 from snndeploy.nn.initial import initial_weights
+from snndeploy.nn.loihi import membrane_units
 from snndeploy.nn.network import SpikingNetwork, recalibrate
 from snndeploy.nn.qrelu import QuantizedRelu
 from snndeploy.nn.run import run
@@ -22,6 +23,7 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "initial_weights",
+    "membrane_units",
     "recalibrate",
     "run",
     "surrogate_of",

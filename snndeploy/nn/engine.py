@@ -35,7 +35,8 @@ from snndeploy.nn.batchnorm import BatchStatistics, Statistics, StepwiseNorm, qu
 from snndeploy.nn.compiled import Addend, available, fused
 from snndeploy.nn.counts import Counts, counted
 from snndeploy.nn.kernels import apply
-from snndeploy.nn.lif import lif, traceable_lif
+from snndeploy.nn.lif import LifResult, lif, traceable_lif
+from snndeploy.nn.loihi import loihi_lif
 from snndeploy.nn.qrelu import QuantizedRelu
 from snndeploy.nn.surrogate import Surrogate
 
@@ -99,6 +100,7 @@ def simulate(
     *,
     surrogate: Surrogate,
     activation: QuantizedRelu | None = None,
+    units: Mapping[str, Tensor] | None = None,
     batch_statistics: BatchStatistics = False,
     masks: Mapping[str, Tensor] | None = None,
     stepped: bool = False,
@@ -118,6 +120,8 @@ def simulate(
         x: (time, batch, *shape).
         surrogate: Stand-in for the derivative of a spike.
         activation: Takes the place of every Lif, which makes an ANN of the graph; None for spiking neurons.
+        units: Of the membranes of each Lif, from `snndeploy.nn.loihi`, which makes the neurons those of the
+            loihi format, without gradient; None or empty for real numbers.
         batch_statistics: Normalise with the statistics of the batch, as in training, or the running ones.
         masks: (batch, *shape) factors for each Dropout; one that is missing does nothing.
         stepped: Step everything, not only loop bodies.
@@ -131,7 +135,7 @@ def simulate(
         keep: Ops whose outputs are wanted; one that is not computed is left out.
     """
     compiled = neurons == "compiled" and available(x)
-    if activation is not None or not isinstance(batch_statistics, bool):
+    if activation is not None or units or not isinstance(batch_statistics, bool):
         compiled = False
     plan = Plan.of(graph) if plan is None else plan
     state = _Pass(
@@ -141,6 +145,7 @@ def simulate(
         x,
         surrogate,
         activation,
+        units or {},
         batch_statistics,
         masks or {},
         record_potentials,
@@ -195,6 +200,7 @@ class _Pass:
     x: Tensor
     surrogate: Surrogate
     activation: QuantizedRelu | None
+    units: Mapping[str, Tensor]
     batch_statistics: BatchStatistics
     masks: Mapping[str, Tensor]
     record_potentials: bool
@@ -264,8 +270,7 @@ class _Pass:
             case Lif() if self.activation is not None:
                 return self._counted(name, self.activation(entering, op))
             case Lif():
-                neurons = traceable_lif if self.traceable else lif
-                result = neurons(entering, op, self.surrogate, self.rest.get(name))
+                result = self._neurons_of_torch(name, op, entering)
                 self.rest[name] = result.rest
                 if self.record_potentials:
                     self.potentials.setdefault(name, []).append(result.potentials)
@@ -281,6 +286,13 @@ class _Pass:
                 return folded.view(*entering.shape[:2], *folded.shape[1:])
             case _:
                 assert_never(op)
+
+    def _neurons_of_torch(self, name: str, op: Lif, entering: Tensor) -> LifResult:
+        rest = self.rest.get(name)
+        if name in self.units:
+            return loihi_lif(entering, op, self.units[name], rest)
+        neurons = traceable_lif if self.traceable else lif
+        return neurons(entering, op, self.surrogate, rest)
 
     def _neurons(self, name: str, op: Lif, arriving: list[Tensor], first: int) -> Tensor:
         """Spikes of one Lif, by the compiled functions."""

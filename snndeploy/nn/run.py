@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snndeploy.ir import Network, Trace, as_steps
 from snndeploy.nn.engine import Neurons, simulate
+from snndeploy.nn.loihi import membrane_units
 from snndeploy.nn.surrogate import Triangle
 
 _BATCH = 128  # samples at a time, which bounds the memory
@@ -36,11 +37,14 @@ def run(
         potentials: Also return the membrane potentials.
         dtype: Precision of all arithmetic.
         device: Where PyTorch computes.
-        neurons: What computes them; the spikes are the same.
+        neurons: What computes them; the spikes are the same. Those of the loihi format are PyTorch's own.
 
     Raises:
         NetworkError: The input's shape does not fit.
+        QuantizeError: The network is in the loihi format and its certificate does not hold.
     """
+    precision = torch.float64 if dtype is np.float64 else torch.float32
+    units = membrane_units(network, device=device, dtype=precision)
     tensors = {
         name: torch.tensor(array.astype(dtype), device=device) for name, array in network.weights.items()
     }
@@ -48,12 +52,17 @@ def run(
     chunks = []
     for start in range(0, max(steps.shape[1], 1), _BATCH):
         batch = torch.tensor(steps[:, start : start + _BATCH].astype(dtype), device=device)
-        chunks.append(_run_chunk(network, tensors, batch, potentials, neurons))
+        chunks.append(_run_chunk(network, tensors, units, batch, potentials, neurons))
     return Trace.joined(chunks)
 
 
 def _run_chunk(
-    network: Network, tensors: Mapping[str, Tensor], x: Tensor, potentials: bool, neurons: Neurons
+    network: Network,
+    tensors: Mapping[str, Tensor],
+    units: Mapping[str, Tensor],
+    x: Tensor,
+    potentials: bool,
+    neurons: Neurons,
 ) -> Trace:
     with torch.no_grad():
         done = simulate(
@@ -61,6 +70,7 @@ def _run_chunk(
             tensors,
             x,
             surrogate=Triangle(),  # needed for gradients only
+            units=units,
             record_spikes=True,
             record_potentials=potentials,
             neurons=neurons,

@@ -15,11 +15,13 @@ FORMAT_VERSION = 2
 PREFIX = "snndeploy."
 _FORMS = ("step", "sequence", "scan")
 _ARITHMETICS = ("float32", "integer", "float16")
+_ELEMENTS = {True: ("float32", "int32"), False: ("float32",)}  # by whether the state is a membrane
 _MOST_STEPS = 100_000
 _MOST_VALUES = 2**31  # of all states of one sample, 8 GiB
 
 Form: TypeAlias = Literal["step", "sequence", "scan"]
 Arithmetic: TypeAlias = Literal["float32", "integer", "float16"]
+Element: TypeAlias = Literal["float32", "int32"]
 Shape: TypeAlias = "tuple[int, ...]"
 
 
@@ -33,6 +35,7 @@ class State:
     kind: "membrane" (the potential after the reset) or "delayed" (the op's output some steps ago).
     delay: How many steps ago; 0 for membranes.
     shape: Without batch.
+    dtype: "float32", or "int32" for a membrane that is a whole number of its unit.
     in_place: Whether one buffer may serve as both input and output.
     """
 
@@ -42,6 +45,7 @@ class State:
     kind: str
     delay: int
     shape: Shape
+    dtype: Element
     in_place: bool
 
 
@@ -71,8 +75,8 @@ class Description:
     classes: Names of the classes; may be empty.
     states: Empty in the sequence form.
     neurons: Every Lif.
-    number_format: "float32" or "exact", of the network that was exported.
-    certified: Whether the exporter proved that every float32 sum is exact.
+    number_format: "float32", "exact" or "loihi", of the network that was exported.
+    certified: Whether the exporter proved that every sum is exact.
     network_sha256: Fingerprint of that network; may be empty.
     """
 
@@ -161,7 +165,7 @@ def _certified(value: Any) -> bool:
 
 def _state(entry: Any) -> State:
     fields = _object("state", entry)
-    if fields["dtype"] != "float32" or fields["init"] != 0:
+    if fields["dtype"] not in _ELEMENTS[fields["kind"] == "membrane"] or fields["init"] != 0:
         raise _DamagedError(f"a state of {fields['dtype']!r} that begins at {fields['init']!r}")
     if not isinstance(fields["in_place"], bool) or fields["kind"] not in ("membrane", "delayed"):
         raise _DamagedError(f"a state of kind {fields['kind']!r}, in place {fields['in_place']!r}")
@@ -172,6 +176,7 @@ def _state(entry: Any) -> State:
         kind=fields["kind"],
         delay=_whole("delay", fields["delay"], 0),
         shape=_shape(fields["shape"]),
+        dtype=fields["dtype"],
         in_place=fields["in_place"],
     )
 

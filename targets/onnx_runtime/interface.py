@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from snndeploy.errors import FileFormatError
-from snndeploy.targets.onnx_runtime.description import Description, Shape
+from snndeploy.targets.onnx_runtime.description import Description, Element, Shape
 
 _FLOAT, _WHOLE = "tensor(float)", "tensor(int64)"
+KIND_OF_STATE: Mapping[Element, str] = {"float32": _FLOAT, "int32": "tensor(int32)"}
 _MOST_VALUES = 2**31  # of one sample at one step
 
 
@@ -82,6 +83,7 @@ def _amiss(
             (state.output, outputs[state.output]),
         ):
             batch = {x[frames], None, 1} if form == "scan" else {x[frames]}
-            if found != _FLOAT or sizes[1:] != state.shape or sizes[0] not in batch:
+            if found != KIND_OF_STATE[state.dtype] or sizes[1:] != state.shape or sizes[0] not in batch:
                 return name
-    return next((n for n in sorted(made) if outputs[n][0] != _FLOAT), "")
+    read = made - {state.output for state in description.states}
+    return next((n for n in sorted(read) if outputs[n][0] != _FLOAT), "")

@@ -18,7 +18,7 @@ from snndeploy.targets.onnx_runtime.files import read_model
 from snndeploy.targets.onnx_runtime.interface import interface
 from snndeploy.targets.onnx_runtime.result import Result, joined, shown, traces
 from snndeploy.targets.onnx_runtime.session import CPU, one_line, open_session
-from snndeploy.targets.onnx_runtime.stream import Array, Stream, shown_type
+from snndeploy.targets.onnx_runtime.stream import Array, Stream, check_state, shown_type
 
 _MOST_STEPS = 2**31 - 1
 _MOST_SAMPLES = 32  # at a time: memory for spikes and inner values grows with them
@@ -161,7 +161,7 @@ class OnnxNetwork:
     def _has_frames(self) -> bool:
         return self.description.input.kind == "frames"
 
-    def _run_steps(self, x: Array, steps: int, states: Mapping[str, Array]) -> Result:
+    def _run_steps(self, x: Array, steps: int, states: Mapping[str, npt.NDArray[Any]]) -> Result:
         """Step by step, from the states given."""
         frames = x if self._has_frames else np.broadcast_to(x, (steps, *x.shape))
         batch = frames.shape[1]
@@ -191,7 +191,7 @@ class OnnxNetwork:
     def _watching(self, batch: int) -> Stream:
         return self._stream(batch, [name for part in self._shown for name in part.spikes + part.potentials])
 
-    def _run_whole(self, x: Array, steps: int, states: Mapping[str, Array]) -> Result:
+    def _run_whole(self, x: Array, steps: int, states: Mapping[str, npt.NDArray[Any]]) -> Result:
         """All steps in one call."""
         scan = self.description.form == "scan"
         counted = {"steps": np.array(steps, np.int64)} if scan and not self._has_frames else {}
@@ -245,15 +245,12 @@ class OnnxNetwork:
             raise TargetError(where, f"must have {own} steps", got=wanted, remedy="export the scan form")
         return count, int(wanted)
 
-    def _given(self, states: Mapping[str, npt.NDArray[Any]], count: int) -> dict[str, Array]:
+    def _given(self, states: Mapping[str, npt.NDArray[Any]], count: int) -> dict[str, npt.NDArray[Any]]:
         """States to begin with, each checked."""
-        shapes = {state.input: state.shape for state in self.description.states}
+        known = {state.input: state for state in self.description.states}
         for name, value in states.items():
-            if name not in shapes:
-                known = ", ".join(shapes) or f"none in the {self.description.form} form"
-                raise TargetError(f"state {name!r}", "does not exist", remedy=f"there are {known}")
-            shape = (count, *shapes[name])
-            if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != shape:
-                rule = f"must be a float32 array of shape {shape}"
-                raise TargetError(f"state {name!r}", rule, got=shown_type(value))
+            if name not in known:
+                names = ", ".join(known) or f"none in the {self.description.form} form"
+                raise TargetError(f"state {name!r}", "does not exist", remedy=f"there are {names}")
+            check_state(name, value, known[name].dtype, (count, *known[name].shape))
         return dict(states)

@@ -22,7 +22,7 @@ class Result:
     logits: (batch, classes), the mean over the readout window of what entered the Output.
     readout_sum: (batch, classes), the sum over the window.
     logits_by_step: (time, batch, classes), what entered the Output at each step; None in the sequence form.
-    states: (batch, *shape) by name, after the last step; empty in the sequence form.
+    states: (batch, *shape) by name, after the last step, each of its own type; empty in the sequence form.
     spikes: (time, batch, *shape) bool by neuron layer, of those the file gives out.
     potentials: (time, batch, *shape), membrane potential u before the reset, likewise.
     """
@@ -30,7 +30,7 @@ class Result:
     logits: Array
     readout_sum: Array
     logits_by_step: Array | None
-    states: Mapping[str, Array]
+    states: Mapping[str, npt.NDArray[Any]]
     spikes: Mapping[str, npt.NDArray[np.bool_]]
     potentials: Mapping[str, Array]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from snndeploy.errors import TargetError
 from snndeploy.targets.onnx_runtime.buffers import Call, buffer, device_of, read, write
-from snndeploy.targets.onnx_runtime.description import Shape, State
-from snndeploy.targets.onnx_runtime.interface import Interface
+from snndeploy.targets.onnx_runtime.description import Element, Shape, State
+from snndeploy.targets.onnx_runtime.interface import KIND_OF_STATE, Interface
 
 Array = npt.NDArray[np.float32]
 
@@ -48,10 +48,12 @@ class Stream:
         self._x = buffer(device, "tensor(float)", self._shape)
         self._states = {
             s.input: tuple(
-                buffer(device, "tensor(float)", (batch, *s.shape)) for _ in range(1 if s.in_place else 2)
+                buffer(device, KIND_OF_STATE[s.dtype], (batch, *s.shape))
+                for _ in range(1 if s.in_place else 2)
             )
             for s in states
         }
+        self._elements = {s.input: s.dtype for s in states}
         self._outputs = {
             name: buffer(device, kind, (batch, *(_fixed(name, size, where) for size in sizes[1:])))
             for name, (kind, sizes) in interface.outputs.items()
@@ -104,13 +106,13 @@ class Stream:
 
     def reset(self) -> None:
         """Begins anew: all states zero."""
-        for held in self._states.values():
+        for name, held in self._states.items():
             for value in held:
-                write(value, np.zeros(value.shape(), np.float32))
+                write(value, np.zeros(value.shape(), self._elements[name]))
         self._turn = self.steps_done = 0
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, npt.NDArray[Any]]:
         """A copy of every state, (batch, *shape), by the name of its graph input; settable, any part of it."""
         return {name: read(held[self._turn % len(held)]) for name, held in self._states.items()}
 
@@ -121,10 +123,7 @@ class Stream:
                 raise TargetError(
                     f"state {name!r}", "does not exist", remedy=f"there are {', '.join(self._states)}"
                 )
-            shape = tuple(self._states[name][0].shape())
-            if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != shape:
-                rule = f"must be a float32 array of shape {shape}"
-                raise TargetError(f"state {name!r}", rule, got=shown_type(value))
+            check_state(name, value, self._elements[name], tuple(self._states[name][0].shape()))
         for name, value in values.items():
             held = self._states[name]
             write(held[self._turn % len(held)], value)
@@ -135,6 +134,14 @@ class Stream:
 
     def _pairs(self, states: Sequence[State]) -> Iterator[tuple[State, tuple[Any, ...]]]:
         return ((state, self._states[state.input]) for state in states)
+
+
+def check_state(name: str, value: object, element: Element, shape: Shape) -> None:
+    """Raises TargetError unless a state is an array of that type and shape."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.dtype(element) or value.shape != shape:
+        article = "an" if element == "int32" else "a"
+        rule = f"must be {article} {element} array of shape {shape}"
+        raise TargetError(f"state {name!r}", rule, got=shown_type(value))
 
 
 def shown_type(x: object) -> str:

@@ -68,7 +68,7 @@ def run_step(opened: Any, network: Network, x: npt.NDArray[Any]) -> Trace:
     """A step model made with debug outputs, step by step from zeros."""
     frames = as_steps(network, x)
     states = {
-        s["in"]: np.zeros((frames.shape[1], *s["shape"][1:]), np.float32) for s in table(opened, "states")
+        s["in"]: np.zeros((frames.shape[1], *s["shape"][1:]), s["dtype"]) for s in table(opened, "states")
     }
     found: list[Arrays] = []
     for frame in frames:

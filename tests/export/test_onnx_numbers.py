@@ -291,7 +291,9 @@ def test_sums_beyond_uint8() -> None:
 def test_integers_need_the_exact_format() -> None:
     """A float32 network, and an exact one whose certificate fails, are refused with the reason."""
     tuned = case(residual(), steps=4)
-    with pytest.raises(TargetError, match="needs a network in the exact format, got float32"):
+    with pytest.raises(
+        TargetError, match="needs a network in the exact format or the loihi format, got float32"
+    ):
         lower(tuned.network, "sequence", arithmetic="integer")
     longer = replace(exact(residual()).network, steps=40)
     with pytest.raises(TargetError, match=r"integer, l0: needs a certificate .* 2\*\*24"):
