@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from snndeploy.errors import ConfigError, TargetError
+from snndeploy.errors import ConfigError, QuantizeError, TargetError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from snndeploy.export.onnx import Arithmetic, Form
     from snndeploy.ir import Network, Trace
 
-LAVA = "lava"
+LAVA, LAVA_STOCK = "lava", "lava-stock"
 """Lava starts a process per population; it is left out where only in-process back ends are wanted."""
 
 Provider: TypeAlias = Literal["cpu", "cuda"]
@@ -70,6 +70,14 @@ def run_torch(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcom
     return Outcome(nn.run(network, x))
 
 
+def try_torch(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome | Inapplicable:
+    """The same, unless PyTorch's sums could round where the format does not."""
+    try:
+        return run_torch(network, x, machine)
+    except QuantizeError as error:
+        return Inapplicable(str(error))
+
+
 def run_onnx(
     network: Network,
     x: npt.NDArray[Any],
@@ -107,17 +115,46 @@ def run_file(x: npt.NDArray[Any], machine: Machine, file: Path, *, where: str = 
     )
 
 
-def run_lava(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome:
-    """What Lava does with a fresh bundle; it runs one thread per process."""
+def run_lava(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome | Inapplicable:
+    """What Lava does with a fresh bundle, unless its whole numbers cannot hold the network's; one thread a process."""
     from snndeploy.export import lava as lowering
     from snndeploy.targets import lava
 
     del machine
     with TemporaryDirectory(prefix="snndeploy-") as folder:
         bundle = Path(folder) / "bundle"
-        lowering.export(network, bundle, x)
+        try:
+            lowering.export(network, bundle, x)
+        except QuantizeError as error:
+            return Inapplicable(str(error))
         (simulation,) = lava.simulate([bundle])
     return Outcome(simulation.trace)
+
+
+def run_lava_stock(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome | Inapplicable:
+    """What Lava's own processes do with a fresh bundle, if the network has a stock form."""
+    from snndeploy.export import lava as lowering
+    from snndeploy.targets import lava
+
+    del machine
+    with TemporaryDirectory(prefix="snndeploy-") as folder:
+        bundle = Path(folder) / "bundle"
+        try:
+            lowering.export(network, bundle, x, form="stock")
+        except (QuantizeError, TargetError) as error:
+            return Inapplicable(str(error))
+        (simulation,) = lava.simulate([bundle])
+    return Outcome(simulation.trace)
+
+
+def run_native(network: Network, x: npt.NDArray[Any], machine: Machine) -> Outcome:
+    """What our own engine does with a fresh bundle, in the machine steps of its schedule."""
+    from snndeploy.export import lava as lowering
+    from snndeploy.targets import native
+
+    with TemporaryDirectory(prefix="snndeploy-") as folder:
+        bundle = lowering.export(network, Path(folder) / "bundle", x)
+        return Outcome(native.simulate(bundle, threads=machine.threads).trace)
 
 
 ONNX: Mapping[str, Runner] = MappingProxyType(
@@ -129,7 +166,9 @@ ONNX: Mapping[str, Runner] = MappingProxyType(
         "onnx-float16": partial(run_onnx, form="sequence", arithmetic="float16"),
     }
 )
-BACKENDS: Mapping[str, Runner] = MappingProxyType({"torch": run_torch, **ONNX, LAVA: run_lava})
+BACKENDS: Mapping[str, Runner] = MappingProxyType(
+    {"torch": try_torch, **ONNX, LAVA: run_lava, LAVA_STOCK: run_lava_stock, "native": run_native}
+)
 
 
 def chosen(text: str) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ import click
 from snndeploy.cli.options import data_option, json_option, network_argument, samples_option
 
 if TYPE_CHECKING:
+    from snndeploy.export.lava import Form as LavaForm
     from snndeploy.export.onnx import Arithmetic, Form
+    from snndeploy.ir.timing import ScheduleName
 
 
 @click.group(epilog="Example: snndeploy export onnx runs/demo/exact.snn.safetensors -o digits.onnx")
@@ -129,24 +131,51 @@ def _beside(file: Path) -> list[Path]:
 @export.command(epilog="Example: snndeploy export lava exact.snn.safetensors -o digits.lava")
 @network_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option(
+    "--form",
+    type=click.Choice(["fused", "stock"]),
+    default="fused",
+    show_default=True,
+    help="One process of ours per population, or Lava's own processes, for small pipelined loihi networks.",
+)
+@click.option(
+    "--schedule",
+    "kind",
+    type=click.Choice(["scheduled", "pipelined", "synchronous"]),
+    default=None,
+    help="scheduled: the smallest initiation interval; pipelined: an interval of 1, if the delays allow it; "
+    "synchronous: synapses that take no time, on CPUs only  [default: scheduled, pipelined where that is the same]",
+)
 @data_option
 @samples_option
 @json_option
-def lava(network: Path, output: Path, data: str, samples: int, as_json: bool) -> None:
+def lava(
+    network: Path,
+    output: Path,
+    form: LavaForm,
+    kind: ScheduleName | None,
+    data: str,
+    samples: int,
+    as_json: bool,
+) -> None:
     """Write NETWORK as a bundle for Lava, with samples and the spikes they must give."""
     from snndeploy.cli.networks import load_folded, load_samples
     from snndeploy.cli.output import emit_json
     from snndeploy.export import lava as lowering
     from snndeploy.ir import fingerprint, schedule
+    from snndeploy.ir.verify import is_certified
 
     source = load_folded(network)
     chosen = load_samples(source, data, samples)
-    timing = schedule(source.graph)
-    lowering.export(source, output, chosen.x, schedule=timing, fingerprint=fingerprint(source))
+    timing = schedule(source.graph, kind=kind)
+    lowering.export(source, output, chosen.x, schedule=timing, form=form, fingerprint=fingerprint(source))
     facts = {
         "bundle": str(output),
+        "form": form,
         "number_format": source.format.name,
+        "exact": is_certified(source),
         "schedule": timing.name,
+        "hardware_timing": timing.name != "synchronous",
         "initiation_interval": timing.initiation_interval,
         "machine_steps": timing.machine_steps(source.steps),
         "machine_steps_per_sample": timing.machine_steps_per_sample(source.steps),
@@ -156,7 +185,8 @@ def lava(network: Path, output: Path, data: str, samples: int, as_json: bool) ->
     if as_json:
         emit_json(facts)
     else:
+        name = f"{timing.name} (CPU only, no hardware timing)" if kind == "synchronous" else timing.name
         click.echo(
-            f"{output}: schedule {timing.name}, II = {timing.initiation_interval}, "
+            f"{output}: {form} form, {source.format.name}, schedule {name}, II = {timing.initiation_interval}, "
             f"{facts['machine_steps']} machine steps per sample, {chosen.count} samples of {chosen.name}"
         )

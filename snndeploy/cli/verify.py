@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     "--against",
     default="torch,onnx,lava",
     show_default=True,
-    help="Back ends: torch, lava, onnx-step, onnx-sequence, onnx-scan, onnx-integer, onnx-float16; onnx for all "
-    "five of ONNX Runtime.",
+    help="Back ends: torch, native, lava, lava-stock, onnx-step, onnx-sequence, onnx-scan, onnx-integer, "
+    "onnx-float16; onnx for all five of ONNX Runtime.",
 )
 @click.option(
     "--onnx-file",
@@ -58,7 +58,16 @@ def verify(
     lies within the rounding bound of its threshold, with the back end's own spikes as its input; so too with
     weights in float16, whose bound is wider.
     """
-    from snndeploy.cli.backends import BACKENDS, LAVA, ONNX, Inapplicable, Machine, chosen, run_file
+    from snndeploy.cli.backends import (
+        BACKENDS,
+        LAVA,
+        LAVA_STOCK,
+        ONNX,
+        Inapplicable,
+        Machine,
+        chosen,
+        run_file,
+    )
     from snndeploy.cli.networks import load_folded, load_samples
     from snndeploy.cli.output import emit_json, progress
     from snndeploy.cli.verified import Judge
@@ -69,7 +78,7 @@ def verify(
     from snndeploy.targets.onnx_runtime.files import read_model
 
     names, machine = chosen(against), Machine(threads, provider)
-    if LAVA in names:
+    if {LAVA, LAVA_STOCK} & set(names):
         find_interpreter()  # a missing one is told at once
     for file in files:
         read_model(file)  # so is a damaged file

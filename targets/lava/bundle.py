@@ -17,55 +17,62 @@ import numpy.typing as npt
 
 from snndeploy import ir
 from snndeploy.errors import FileFormatError, SnnDeployError
-from snndeploy.ir.document import input_from_json, parse
+from snndeploy.ir.document import parse
+from snndeploy.ir.verify import is_certified
+from snndeploy.targets.lava.manifest import (
+    MANIFEST,
+    REMEDY,
+    Form,
+    count,
+    field,
+    form_of,
+    network_of,
+    schedule_of,
+)
+from snndeploy.targets.lava.stock import check_stock
 
 FORMAT = "snndeploy-lava-bundle"
-VERSION = 1
-MANIFEST = "manifest.json"
+VERSION = 2
 _FILES = {"weights.npz", "samples.npy", "expected.npz"}
-_ENDS = ("Input", "Output")
-_REMEDY = "export the network again"
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+_STOCK = "stock/"  # names of the arrays that are no weights of the network
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, zipfile.BadZipFile)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """What a bundle says.
 
     path: Its folder.
     fingerprint: Identifies the network file it was made from; may be empty.
-    number_format: Name of the number format of its weights.
+    form: "fused", a process of ours per population, or "stock", Lava's own processes.
+    network: What it runs.
     exact: Whether Lava must give the expected spikes bit for bit.
-    steps: Logical time steps T of one sample.
-    readout: The readout sums the last `readout` steps.
     schedule: When each population updates.
-    input: How raw data becomes input.
-    types: "Input", "Lif" or "Output" for each population, by name, in the order of execution.
-    shapes: Shape of each population, by name.
     samples: Number of samples in the bundle.
     """
 
     path: Path
     fingerprint: str
-    number_format: str
+    form: Form
+    network: ir.Network
     exact: bool
-    steps: int
-    readout: int
     schedule: ir.Schedule
-    input: ir.InputSpec
-    types: Mapping[str, str]
-    shapes: Mapping[str, ir.Shape]
     samples: int
+
+    @property
+    def number_format(self) -> str:
+        """Name of the number format of its weights."""
+        return self.network.format.name
 
     @property
     def input_shape(self) -> ir.Shape:
         """Shape of what enters at one step."""
-        return next(self.shapes[name] for name, kind in self.types.items() if kind == "Input")
+        return self.network.graph.shapes[self.network.graph.input]
 
     @property
     def ports(self) -> tuple[str, ...]:
         """Names of the Lif populations in the order of execution."""
-        return tuple(name for name, kind in self.types.items() if kind == "Lif")
+        return self.network.graph.ports
 
     @property
     def inputs(self) -> npt.NDArray[np.float32]:
@@ -84,18 +91,21 @@ class Bundle:
         Raises:
             FileFormatError: The file cannot be read or does not fit the manifest.
         """
-        path = self.path / "expected.npz"
+        path, network = self.path / "expected.npz", self.network
         try:
             with _load(path) as arrays:
                 spikes = {
-                    name: unpack_spikes(arrays[f"spikes/{name}"], self.steps, self.shapes[name])
+                    name: unpack_spikes(arrays[f"spikes/{name}"], network.steps, network.graph.shapes[name])
                     for name in self.ports
                 }
-                return trace(spikes, arrays["readout_sum"], self.readout)
+                found = trace(spikes, arrays["readout_sum"], network.readout)
         except _DAMAGE as error:
-            raise FileFormatError(
-                str(path), "does not fit the manifest", got=error, remedy=_REMEDY
-            ) from error
+            raise FileFormatError(str(path), "does not fit the manifest", got=error, remedy=REMEDY) from error
+        sums = (self.samples, *network.graph.shapes[network.graph.output])
+        counts = {train.shape[1] for train in spikes.values()} | {self.samples}
+        if found.readout_sum.shape != sums or found.readout_sum.dtype != np.float32 or len(counts) > 1:
+            raise FileFormatError(str(path), f"must hold results of {self.samples} samples", remedy=REMEDY)
+        return found
 
 
 def read(path: str | os.PathLike[str]) -> Bundle:
@@ -112,11 +122,15 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     try:
         _check_files(path, manifest["files"])
         return _bundle(path, manifest)
-    except SnnDeployError:
+    except FileFormatError:
         raise
+    except SnnDeployError as error:
+        raise FileFormatError(
+            str(path / MANIFEST), "describes what breaks a rule", got=error, remedy=REMEDY
+        ) from error
     except _DAMAGE as error:
         rule = "lacks or garbles what a bundle must say"
-        raise FileFormatError(str(path / MANIFEST), rule, got=repr(error), remedy=_REMEDY) from error
+        raise FileFormatError(str(path / MANIFEST), rule, got=repr(error), remedy=REMEDY) from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -128,16 +142,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             str(path), "is no Lava bundle, as it has no manifest", got=error.strerror
         ) from error
     except UnicodeDecodeError as error:
-        raise FileFormatError(where, "is not valid JSON", got=error, remedy=_REMEDY) from error
+        raise FileFormatError(where, "is not valid JSON", got=error, remedy=REMEDY) from error
     manifest = parse(text, where)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise FileFormatError(where, "is not the manifest of a Lava bundle")
     if manifest.get("version") != VERSION:
         raise FileFormatError(
-            where, f"must have format version {VERSION}", got=manifest.get("version"), remedy=_REMEDY
+            where, f"must have format version {VERSION}", got=manifest.get("version"), remedy=REMEDY
         )
     if manifest.get("checksum") != _checksum(manifest):
-        raise FileFormatError(where, "is damaged or was edited: its checksum does not match", remedy=_REMEDY)
+        raise FileFormatError(where, "is damaged or was edited: its checksum does not match", remedy=REMEDY)
     return manifest
 
 
@@ -157,107 +171,61 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
             found = hashlib.sha256((path / name).read_bytes()).hexdigest()
         except OSError as error:
             raise FileFormatError(
-                str(path / name), "cannot be read", got=error.strerror, remedy=_REMEDY
+                str(path / name), "cannot be read", got=error.strerror, remedy=REMEDY
             ) from error
         if found != expected:
             raise FileFormatError(
                 str(path / name),
                 "is damaged or was edited: its checksum does not match the manifest's",
-                remedy=_REMEDY,
+                remedy=REMEDY,
             )
 
 
 def _bundle(path: Path, manifest: Mapping[str, Any]) -> Bundle:
-    populations = _objects(manifest, "populations")
-    for population in populations:
-        _check_population(population)
-    kinds = [p["type"] for p in populations]
-    if len({p["name"] for p in populations}) != len(kinds) or [kinds.count(k) for k in _ENDS] != [1, 1]:
-        raise FileFormatError("populations", "must have names of their own, one Input and one Output")
-    return Bundle(
-        path=path,
-        fingerprint=_field(manifest, "fingerprint", str),
-        number_format=_field(manifest, "number_format", str),
-        exact=_field(manifest, "exact", bool),
-        steps=_count(manifest, "steps", 1),
-        readout=_count(manifest, "readout", 1),
-        schedule=_schedule(_field(manifest, "schedule", dict), populations),
-        input=input_from_json(manifest["input"]),
-        types={p["name"]: p["type"] for p in populations},
-        shapes={p["name"]: tuple(p["shape"]) for p in populations},
-        samples=_count(manifest, "samples", 1),
-    )
-
-
-def _schedule(timing: Mapping[str, Any], populations: list[dict[str, Any]]) -> ir.Schedule:
-    return ir.Schedule(
-        name=_field(timing, "name", str),
-        initiation_interval=_count(timing, "initiation_interval", 1),
-        start={p["name"]: p["start"] for p in populations},
-        waits={
-            ir.Synapse(arrival["source"], p["name"], arrival["delay"]): arrival["wait"]
-            for p in populations
-            for arrival in p["arrivals"]
-            if arrival["wait"]
-        },
-        gap=_count(timing, "gap", 0),
-    )
-
-
-def _check_population(population: Mapping[str, Any]) -> None:
-    """Raises FileFormatError unless everything that is read of a population, here or by Lava, has its type."""
-    _field(population, "name", str)
-    if _field(population, "type", str) not in ("Lif", *_ENDS):
-        raise FileFormatError("population", "must be an Input, a Lif or an Output", got=population["type"])
-    for name in ("tau", "threshold") if population["type"] == "Lif" else ():
-        _field(population, name, float, int)
-    _shape(population)
-    _count(population, "start", 0)
-    program = _objects(population, "program")
-    for step in program:
-        _field(step, "name", str)
-        _field(step, "type", str)
-    arrivals = _objects(population, "arrivals")
-    for arrival in arrivals:
-        _shape(arrival)
-        _count(arrival, "wait", 0)
-    sources = [source for entry in (population, *program) for source in _objects(entry, "sources")]
-    for edge in (*arrivals, *sources):
-        _field(edge, "source", str)
-        _count(edge, "delay", 0)
-
-
-def _field(entry: Mapping[str, Any], name: str, *types: type) -> Any:
-    """One entry of a JSON object; True is no number."""
-    value = entry[name]
-    if type(value) not in types:
+    form = form_of(manifest)
+    with _load(path / "weights.npz") as arrays:
+        every = dict(arrays)
+    weights = {name: array for name, array in every.items() if not name.startswith(_STOCK)}
+    network = network_of(manifest, weights)
+    others = {name: every[name] for name in every.keys() - weights.keys()}
+    if form == "stock":
+        check_stock(manifest["stock"], network, others)
+    elif others:
         raise FileFormatError(
-            f"{MANIFEST}, {name}",
-            f"must be of type {' or '.join(t.__name__ for t in types)}",
-            got=repr(value),
-            remedy=_REMEDY,
+            "weights.npz", "must hold nothing but parameters", got=sorted(others), remedy=REMEDY
         )
-    return value
+    bundle = Bundle(
+        path=path,
+        fingerprint=field(manifest, "fingerprint", str),
+        form=form,
+        network=network,
+        exact=field(manifest, "exact", bool),
+        schedule=schedule_of(manifest, network),
+        samples=count(manifest, "samples", 1),
+    )
+    certified = is_certified(network)
+    if bundle.exact != certified:
+        raise FileFormatError(
+            f"{MANIFEST}, exact", "must say whether the network is certified", remedy=REMEDY
+        )
+    if isinstance(network.format, ir.Loihi) and not certified:
+        raise FileFormatError(str(path), "holds a loihi network without a certificate", remedy=REMEDY)
+    _check_samples(bundle)
+    return bundle
 
 
-def _count(entry: Mapping[str, Any], name: str, least: int) -> int:
-    value: int = _field(entry, name, int)
-    if value < least:
-        raise FileFormatError(f"{MANIFEST}, {name}", f"must be at least {least}", got=value, remedy=_REMEDY)
-    return value
-
-
-def _objects(entry: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    values: list[dict[str, Any]] = _field(entry, name, list)
-    if not all(isinstance(value, dict) for value in values):
-        raise FileFormatError(f"{MANIFEST}, {name}", "must be a list of objects", remedy=_REMEDY)
-    return values
-
-
-def _shape(entry: Mapping[str, Any]) -> None:
-    sizes = _field(entry, "shape", list)
-    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
-        raise FileFormatError(f"{MANIFEST}, shape", "must hold positive sizes", got=sizes, remedy=_REMEDY)
+def _check_samples(bundle: Bundle) -> None:
+    stored = _load(bundle.path / "samples.npy")
+    shapes = {(bundle.samples, bundle.network.steps, *bundle.input_shape)}
+    if bundle.network.input.kind == "image":
+        shapes.add((bundle.samples, *bundle.input_shape))
+    if stored.dtype != np.float32 or stored.shape not in shapes:
+        raise FileFormatError(
+            str(bundle.path / "samples.npy"),
+            "must hold float32 samples of the network's shape",
+            got=f"{stored.dtype} {stored.shape}",
+            remedy=REMEDY,
+        )
 
 
 def unpack_spikes(packed: npt.NDArray[np.uint8], steps: int, shape: ir.Shape) -> npt.NDArray[np.bool_]:
@@ -280,4 +248,4 @@ def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except _DAMAGE as error:
-        raise FileFormatError(str(path), "cannot be read", got=error, remedy=_REMEDY) from error
+        raise FileFormatError(str(path), "cannot be read", got=error, remedy=REMEDY) from error

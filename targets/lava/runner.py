@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from snndeploy.targets.lava.interpreter import Interpreter, find_interpreter
 from snndeploy.targets.lava.process import Ended, run_group
 
 _SCRIPT = Path(__file__).resolve().parent / "child" / "simulate.py"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 # There is a process for each population already.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -28,14 +29,17 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 class Simulation:
     """What Lava computed for one bundle.
 
-    trace: Spikes, readout sums, logits and, if asked for, membrane potentials, as `ir.run` gives them.
+    trace: Spikes, readout sums, logits and, if asked for, membrane potentials, as `ir.run` gives them. Lava's own
+        processes do not show a potential before the reset, so that a stock bundle gives none.
     machine_steps: Machine steps from the first input to the logits of the last sample.
     seconds: Wall-clock time on this computer, the start of the Lava processes included.
+    rests: Membrane potentials after the reset, (time, batch, *shape), by name, of a stock bundle if asked for.
     """
 
     trace: ir.Trace
     machine_steps: int
     seconds: float
+    rests: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def simulate(
@@ -67,6 +71,7 @@ def simulate(
 
     Raises:
         FileFormatError: A bundle is damaged, of another version, or none.
+        NetworkError: Samples lie off the grid or out of the range that the number format relies on.
         TargetError: No interpreter, samples that do not fit, a failed simulation, or the time limit passed.
     """
     checked = [read(path) for path in bundles]
@@ -100,15 +105,17 @@ def _job(bundle: Bundle, folder: Path, samples: npt.NDArray[Any] | None, count: 
 
 
 def _batch_first(bundle: Bundle, samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    x = np.asarray(samples, dtype=np.float32)
-    if bundle.input.kind == "image" and x.shape[1:] == bundle.input_shape:
+    x, network, shape = np.asarray(samples, dtype=np.float32), bundle.network, bundle.input_shape
+    if not isinstance(network.format, ir.Float32):
+        network.input.check(x)
+    if network.input.kind == "image" and x.shape[1:] == shape:
         return x
-    if x.shape[:1] + x.shape[2:] == (bundle.steps, *bundle.input_shape):
+    if x.shape[:1] + x.shape[2:] == (network.steps, *shape):
         return np.moveaxis(x, 1, 0)
-    one = f"(batch, {', '.join(map(str, bundle.input_shape))}) or " if bundle.input.kind == "image" else ""
+    one = f"(batch, {', '.join(map(str, shape))}) or " if network.input.kind == "image" else ""
     raise TargetError(
         f"bundle {bundle.path}",
-        f"samples must have shape {one}{(bundle.steps, 'batch', *bundle.input_shape)}",
+        f"samples must have shape {one}{(network.steps, 'batch', *shape)}",
         got=x.shape,
     )
 
@@ -123,7 +130,13 @@ def _run(
 ) -> None:
     request, done, errors = folder / "request.json", folder / "progress", folder / "error.txt"
     total = sum(job["count"] for job in jobs)
-    content = {"jobs": jobs, "potentials": potentials, "progress": str(done), "error": str(errors)}
+    content = {
+        "jobs": jobs,
+        "potentials": potentials,
+        "progress": str(done),
+        "error": str(errors),
+        "shared_memory": f"{folder.name}.",
+    }
     request.write_text(json.dumps(content), encoding="utf-8")
     done.touch()
 
@@ -143,14 +156,17 @@ def _run(
         )
     except OSError as error:
         raise TargetError("Lava", "its interpreter does not start", got=interpreter.path) from error
+    finally:
+        for left in _SHARED_MEMORY.glob(f"*{folder.name}.*"):  # semaphores have `sem.` before
+            left.unlink(missing_ok=True)
     _check(ended, errors, time_limit_seconds)
 
 
 def _check(ended: Ended, errors: Path, time_limit_seconds: float) -> None:
     """Raises TargetError unless the child did everything."""
     if errors.exists():
-        lines = errors.read_text(encoding="utf-8", errors="replace").splitlines()
-        raise TargetError("Lava simulation", "\n".join(["failed:", *lines[-20:]]))
+        where, *lines = errors.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+        raise TargetError("Lava simulation", "\n".join(["failed:", where, *lines[-20:]]))
     if ended.exit_code is None:
         raise TargetError(
             "Lava simulation",
@@ -165,25 +181,33 @@ def _check(ended: Ended, errors: Path, time_limit_seconds: float) -> None:
 
 def _simulation(bundle: Bundle, folder: Path, potentials: bool) -> Simulation:
     """Reads what the child wrote; populations are numbered in the order of execution."""
-    ports = {name: index for index, (name, kind) in enumerate(bundle.types.items()) if kind == "Lif"}
+    network = bundle.network
+    numbers = {name: index for index, name in enumerate(ir.populations(network.graph))}
 
     def load(name: str) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(folder / name, allow_pickle=False)
         return array
 
+    def by_port(quantity: str) -> dict[str, npt.NDArray[Any]]:
+        shapes = network.graph.shapes
+        return {
+            name: np.moveaxis(
+                load(f"{numbers[name]}.{quantity}.npy").reshape(-1, network.steps, *shapes[name]), 0, 1
+            )
+            for name in network.graph.ports
+        }
+
     try:
         done = json.loads((folder / "done.json").read_bytes())
         spikes = {
-            name: unpack_spikes(load(f"{index}.spikes.npy"), bundle.steps, bundle.shapes[name])
-            for name, index in ports.items()
-        }
-        membranes = {
-            name: np.moveaxis(
-                load(f"{index}.potentials.npy").reshape(-1, bundle.steps, *bundle.shapes[name]), 0, 1
+            name: unpack_spikes(
+                load(f"{numbers[name]}.spikes.npy"), network.steps, network.graph.shapes[name]
             )
-            for name, index in (ports.items() if potentials else ())
+            for name in network.graph.ports
         }
-        results = trace(spikes, load("readout.npy"), bundle.readout, membranes)
-    except (OSError, ValueError) as error:
+        membranes = by_port("potentials") if potentials and bundle.form == "fused" else {}
+        rests = by_port("rests") if potentials and bundle.form == "stock" else {}
+        results = trace(spikes, load("readout.npy"), network.readout, membranes)
+        return Simulation(results, done["machine_steps"], done["seconds"], rests)
+    except (OSError, ValueError, KeyError) as error:
         raise TargetError("Lava simulation", "left incomplete results", got=error) from error
-    return Simulation(results, done["machine_steps"], done["seconds"])

@@ -14,6 +14,7 @@ import pytest
 from snndeploy import ir
 from snndeploy.errors import FileFormatError, NetworkError, SnnDeployError, TimingError
 from snndeploy.export import lava
+from snndeploy.ir.neurons import registers
 from tests.export.networks import Case, back_over_one, case, delayed_skips
 
 
@@ -40,7 +41,7 @@ def test_manifest_describes_network_and_schedule(tested: Case, tmp_path: Path) -
     manifest = manifest_of(folder)
     schedule = ir.schedule(tested.network.graph)
     assert manifest["format"] == "snndeploy-lava-bundle"
-    assert manifest["version"] == 1
+    assert manifest["version"] == 2
     assert (manifest["steps"], manifest["readout"], manifest["samples"]) == (4, 2, 3)
     assert (manifest["number_format"], manifest["exact"]) == ("float32", False)
     assert manifest["fingerprint"] == "abc"
@@ -150,6 +151,30 @@ def test_exact_networks_are_marked(tested: Case, tmp_path: Path) -> None:
     assert (manifest["number_format"], manifest["exact"]) == ("exact", True)
 
 
+def test_registers_and_exponents_are_written(tested: Case, tmp_path: Path) -> None:
+    """In the loihi format every Lif has its registers and every op with weights the grids of its channels."""
+    network = ir.quantize(tested.network, tested.x, format="loihi").network
+    manifest = manifest_of(lava.export(network, tmp_path / "bundle", tested.x))
+    assert (manifest["number_format"], manifest["exact"], manifest["form"]) == ("loihi", True, "fused")
+    assert isinstance(network.format, ir.Loihi)
+    programmed = registers(network)
+    for population in manifest["populations"]:
+        assert ("registers" in population) == (population["type"] == "Lif")
+        for step in population["program"]:
+            for parameter, exponents in step.get("exponents", {}).items():
+                assert tuple(exponents) == network.format.exponents[f"{step['name']}.{parameter}"]
+            assert ("exponents" in step) == (step["type"] in ("Conv2d", "Linear"))
+        if population["type"] == "Lif":
+            expected = programmed[population["name"]]
+            assert population["registers"] == {
+                "grid_bits": expected.grid_bits.tolist(),
+                "threshold": expected.threshold.tolist(),
+                "decay": 2048,
+                "bias_mantissa": expected.bias_mantissa.tolist(),
+                "bias_exponent": expected.bias_exponent.tolist(),
+            }
+
+
 def test_a_failed_certificate_is_not_exact(tested: Case, tmp_path: Path) -> None:
     """With a bias of 2**24 units, beyond which a float32 sum may round, the exact format promises nothing."""
     exponents = {name: (4,) * len(array) for name, array in tested.network.weights.items()}
@@ -250,6 +275,9 @@ def test_the_schedule_must_be_of_this_graph(tested: Case, tmp_path: Path) -> Non
         replace(good, start={"input": 0}),
         replace(good, waits={ir.Synapse("l3", "l0", 1): 1}),
         replace(good, initiation_interval=0),
+        replace(good, name="pipelined"),
+        replace(good, name="synchronous"),
+        replace(ir.schedule(tested.network.graph, kind="synchronous"), start=good.start),
     ]
     for schedule in wrong:
         with pytest.raises(TimingError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +13,12 @@ from snndeploy import ir
 from snndeploy.export import lava as lowering
 from snndeploy.ir import timing
 from snndeploy.targets import lava
-from tests.export.networks import TOPOLOGIES, Case, assert_active, assert_same, case, chain, overlapping
+from tests.export.networks import TOPOLOGIES, Case, assert_same, case, chain, overlapping
+from tests.targets.lava_cases import Run, pipelined, scheduled, simulated
 
 pytestmark = pytest.mark.lava
 
 WITH_LOOPS = ("back_over_one", "back_over_many", "two_into_one", "overlapping")
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A network on its input, the schedule it ran with, and what Lava did."""
-
-    tested: Case
-    schedule: ir.Schedule
-    simulation: lava.Simulation
-
-    def differing(self) -> int:
-        """Number of spikes that differ from the interpreter's."""
-        expected = ir.run(self.tested.network, self.tested.x).spikes
-        found = self.simulation.trace.spikes
-        return sum(int((expected[name] != found[name]).sum()) for name in expected)
 
 
 def exact(tested: Case) -> Case:
@@ -68,6 +54,10 @@ def cases() -> dict[str, tuple[Case, ir.Schedule]]:
 
     for name, topology in TOPOLOGIES.items():
         add(name, exact(case(topology(), steps=5, readout=3, seed=1)))
+        found[f"{name} synchronous"] = scheduled(found[name][0], "synchronous")
+    for name in WITH_LOOPS:
+        longer = exact(case(pipelined(TOPOLOGIES[name]()), steps=7, seed=4))
+        found[f"{name} pipelined"] = scheduled(longer, "pipelined")
     add("frames", exact(case(overlapping(), steps=4, seed=2, kind="frames")))
     add("one step", exact(case(chain(), steps=1, seed=1)))
     for name in WITH_LOOPS:
@@ -84,29 +74,31 @@ def cases() -> dict[str, tuple[Case, ir.Schedule]]:
 @pytest.fixture(scope="module")
 def runs(lava_interpreter: lava.Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """All cases, simulated one after the other in one child process."""
-    folder = tmp_path_factory.mktemp("bundles")
-    every = cases()
-    bundles = [
-        lowering.export(tested.network, folder / str(index), tested.x, schedule=schedule)
-        for index, (tested, schedule) in enumerate(every.values())
-    ]
-    simulations = lava.simulate(bundles, potentials=True, interpreter=lava_interpreter)
-    return {
-        name: Run(tested, schedule, simulation)
-        for (name, (tested, schedule)), simulation in zip(every.items(), simulations, strict=True)
-    }
+    return simulated(cases(), tmp_path_factory.mktemp("bundles"), lava_interpreter)
 
 
 @pytest.mark.parametrize("name", [*TOPOLOGIES, "frames", "one step", "slower"])
 def test_equal_to_the_interpreter(name: str, runs: Mapping[str, Run]) -> None:
     """Each topology, drawn where it is built, gives equal spikes, sums and potentials, samples back to back."""
-    run = runs[name]
-    assert_active(run.tested)
-    expected = ir.run(run.tested.network, run.tested.x, potentials=True)
-    assert_same(run.simulation.trace, expected)
-    assert set(run.simulation.trace.potentials) == set(expected.potentials)
-    for port, potentials in expected.potentials.items():
-        np.testing.assert_array_equal(run.simulation.trace.potentials[port], potentials, err_msg=port)
+    runs[name].assert_equal()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_synchronous_equals_the_interpreter(name: str, runs: Mapping[str, Run]) -> None:
+    """Where synapses take no machine step, T logical steps take T, and the results are the same."""
+    run = runs[f"{name} synchronous"]
+    run.assert_equal()
+    assert run.schedule.machine_steps(5) == 5
+    assert run.simulation.machine_steps == 3 * 5 + 2 * run.schedule.gap
+
+
+@pytest.mark.parametrize("name", WITH_LOOPS)
+def test_pipelined_equals_the_interpreter(name: str, runs: Mapping[str, Run]) -> None:
+    """With delays long enough every population updates in every machine step."""
+    run = runs[f"{name} pipelined"]
+    run.assert_equal()
+    assert run.schedule.initiation_interval == 1
+    assert run.schedule.gap > 1
 
 
 def test_topologies_exercise_the_schedule(runs: Mapping[str, Run]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +51,16 @@ def test_read_gives_back_what_was_written(tested: Case, folder: Path) -> None:
     bundle = lava.read(folder)
     graph = tested.network.graph
     assert bundle.schedule == ir.schedule(graph)
-    assert bundle.input == tested.network.input
-    assert (bundle.steps, bundle.readout, bundle.samples) == (5, 2, 3)
+    network = bundle.network
+    assert (network.input, network.classes) == (tested.network.input, tested.network.classes)
+    assert (network.steps, network.readout, bundle.samples) == (5, 2, 3)
+    assert (bundle.form, bundle.schedule.name) == ("fused", "scheduled")
     assert (bundle.fingerprint, bundle.number_format, bundle.exact) == ("abc", "float32", False)
     assert bundle.ports == graph.ports
-    assert dict(bundle.shapes) == {name: graph.shapes[name] for name in ir.populations(graph)}
+    assert ir.populations(network.graph) == ir.populations(graph)
+    assert dict(network.graph.shapes) == dict(graph.shapes)
+    for name, array in tested.network.weights.items():
+        np.testing.assert_array_equal(network.weights[name], array)
     assert bundle.input_shape == (1, 7, 7)
     np.testing.assert_array_equal(bundle.inputs, tested.x)
     assert_same(bundle.expected, ir.run(tested.network, tested.x))
@@ -86,8 +94,8 @@ def test_damaged_arrays_are_noticed(name: str, damage: str, folder: Path) -> Non
         ("{", "is not valid JSON"),
         ("[]", "is not the manifest of a Lava bundle"),
         ('{"format": "snndeploy-network"}', "is not the manifest of a Lava bundle"),
-        ('{"format": "snndeploy-lava-bundle", "version": 2}', "must have format version 1"),
-        ('{"format": "snndeploy-lava-bundle", "version": 1}', "its checksum does not match"),
+        ('{"format": "snndeploy-lava-bundle", "version": 1}', "must have format version 2"),
+        ('{"format": "snndeploy-lava-bundle", "version": 2}', "its checksum does not match"),
         ('{"a": NaN}', "numbers must be finite"),
     ],
 )
@@ -166,6 +174,107 @@ def test_wrong_types_are_refused(part: str, wrong: dict[str, Any], folder: Path)
     rewrite(folder, change)
     with pytest.raises(FileFormatError):
         lava.read(folder)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to every value of a manifest that is no object and no list, and to every empty list."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = list(inner)
+    if not entries:
+        yield path
+    for key, entry in entries:
+        yield from leaves(entry, (*path, key))
+
+
+def test_every_entry_is_checked(tmp_path: Path) -> None:
+    """Another type in any place of a manifest, of a network with registers and all kinds of ops, is refused."""
+    made = case(long_delays(), steps=5, seed=1)
+    network = ir.quantize(made.network, made.x, format="loihi").network
+    folder = lowering.export(replace(network, classes=("a", "b", "c")), tmp_path / "bundle", made.x)
+    whole = json.loads((folder / MANIFEST).read_text())
+    paths = [path for path in leaves(whole) if path not in (("writer",), ("checksum",))]
+    assert len(paths) > 200
+    for path in paths:
+        changed = json.loads(json.dumps(whole))
+        *way, last = path
+        entry = reduce(getitem, way, changed)
+        entry[last] = 0.5 if isinstance(entry[last], str) else "x"
+        rewrite(folder, lambda manifest, changed=changed: manifest.update(changed))  # type: ignore[misc]
+        with pytest.raises(FileFormatError):
+            lava.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("rule", "edit"),
+    [
+        ("must be one of fused, stock", lambda m: m.update(form="other")),
+        ("must stand in a stock bundle", lambda m: m.update(form="stock")),
+        ("must stand in a stock bundle", lambda m: m.update(stock={})),
+        ("must be one of scheduled, pipelined, synchronous", lambda m: m["schedule"].update(name="other")),
+        ("must be 1 in a pipelined schedule", lambda m: m["schedule"].update(name="pipelined")),
+        ("machine_steps", lambda m: m["schedule"].update(machine_steps=1)),
+        ("machine_steps_per_sample", lambda m: m["schedule"].update(gap=9)),
+        ("must say whether the network is certified", lambda m: m.update(exact=False)),
+        ("registers", lambda m: m.update(number_format="float32")),
+        ("registers", lambda m: m["populations"][1]["registers"]["threshold"].append(1)),
+        ("registers", lambda m: m["populations"][1]["registers"].update(decay=2047)),
+        ("registers", lambda m: m["populations"][1].pop("registers")),
+        ("registers", lambda m: m["populations"][1].update(threshold=0.5)),
+        ("arrivals", lambda m: m["populations"][1]["arrivals"].pop()),
+        ("arrivals", lambda m: m["populations"][1]["arrivals"][0].update(shape=[1, 7, 8])),
+        ("after its sources", lambda m: m["populations"][-1]["program"].reverse()),
+        ("order of execution|names", lambda m: m["populations"].reverse()),
+        ("samples of the network's shape", lambda m: m.update(samples=2)),
+        ("shape", lambda m: m["populations"][1].update(shape=[4, 7, 8])),
+        ("must lie in", lambda m: m.update(readout=6)),
+    ],
+)
+def test_contradictions_are_refused(
+    rule: str, edit: Callable[[dict[str, Any]], object], tested: Case, tmp_path: Path
+) -> None:
+    """What has the right type but does not fit the rest is named."""
+    network = ir.quantize(tested.network, tested.x, format="loihi").network
+    folder = lowering.export(network, tmp_path / "bundle", tested.x)
+    rewrite(folder, edit)
+    with pytest.raises(FileFormatError, match=rule):
+        lava.read(folder)
+
+
+def test_an_uncertified_bundle_is_refused(
+    tested: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loihi network whose readout may round is not run, even if its bundle does not promise equality."""
+    network = ir.quantize(tested.network, tested.x, format="loihi").network
+    assert isinstance(network.format, ir.Loihi)
+    exponents = {**network.format.exponents, "fc.bias": (0, 0, 0)}
+    weights = {**network.weights, "fc.bias": np.full(3, 2.0**23)}
+    large = replace(network, weights=weights, format=ir.Loihi(exponents))
+    assert [row.op for row in ir.certify(large).failures] == ["fc", "output"]
+    monkeypatch.setattr("snndeploy.export.lava.bundle._require_certified", lambda _: None)
+    folder = lowering.export(large, tmp_path / "bundle", tested.x)
+    with pytest.raises(FileFormatError, match="holds a loihi network without a certificate"):
+        lava.read(folder)
+
+
+def test_arrays_of_another_type_are_refused(folder: Path) -> None:
+    """Weights and samples in double precision, hashed all the same, are no bundle's."""
+    for name in ("weights.npz", "samples.npy"):
+        loaded = np.load(folder / name)
+        kept = (folder / name).read_bytes()
+        if name == "weights.npz":
+            np.savez(folder / name, **{key: array.astype(np.float64) for key, array in loaded.items()})
+            loaded.close()
+        else:
+            np.save(folder / name, loaded.astype(np.float64))
+        data = (folder / name).read_bytes()
+        digests = {name: hashlib.sha256(data).hexdigest()}
+        rewrite(folder, lambda manifest, digests=digests: manifest["files"].update(digests))  # type: ignore[misc]
+        with pytest.raises(FileFormatError, match="must hold float32"):
+            lava.read(folder)
+        (folder / name).write_bytes(kept)
+        digests = {name: hashlib.sha256(kept).hexdigest()}
+        rewrite(folder, lambda manifest, digests=digests: manifest["files"].update(digests))  # type: ignore[misc]
+    assert lava.read(folder).samples == 3
 
 
 def test_manifest_bytes_never_raise_anything_else(folder: Path) -> None:

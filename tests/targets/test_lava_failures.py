@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,12 @@ import pytest
 from snndeploy.errors import TargetError
 from snndeploy.export import lava as lowering
 from snndeploy.targets import lava
+from snndeploy.targets.lava import runner
 from tests.export.networks import case, chain
+from tests.targets.lava_processes import assert_nothing_left, processes, shared_memory
 from tests.targets.test_lava_bundle import rewrite
 
 LONG = 20_000  # samples; far more than a test can simulate
-
-
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for temporary files of this test alone, with a name short enough for sockets in it."""
-    folder = Path(tempfile.mkdtemp(prefix="t-"))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -41,9 +32,15 @@ def bundle(tmp_path: Path) -> Path:
     return lowering.export(tested.network, tmp_path / "bundle", tested.x)
 
 
-def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the entry of population l1 in a manifest, checksum included."""
-    rewrite(bundle, lambda manifest: edit(manifest["populations"][1]))
+def spoil(monkeypatch: pytest.MonkeyPatch, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Lets the entry of population l1 in a manifest change between the check of a bundle and its run."""
+
+    def read_then_spoil(path: Path) -> lava.Bundle:
+        bundle = lava.read(path)
+        rewrite(path, lambda manifest: edit(manifest["populations"][1]))
+        return bundle
+
+    monkeypatch.setattr(runner, "read", read_then_spoil)
 
 
 def script(folder: Path, text: str) -> lava.Interpreter:
@@ -54,38 +51,17 @@ def script(folder: Path, text: str) -> lava.Interpreter:
     return lava.Interpreter(path, "0", "variable")
 
 
-def processes(temporary: Path) -> list[int]:
-    """Numbers of the running processes that were given the test's folder for temporary files."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (process / "environ").read_bytes().split(b"\0")
-            running = (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            continue
-        ours = any(v.startswith(f"TMPDIR={temporary}/".encode()) for v in variables)
-        if ours and running:
-            found.append(int(process.name))
-    return found
-
-
 def many(count: int = LONG) -> np.ndarray[Any, np.dtype[np.float32]]:
     """So many samples for the bundle."""
     return np.zeros((count, 2, 6, 7), np.float32)
 
 
-def assert_nothing_left(temporary: Path) -> None:
-    """Fails if a process or a temporary file is left."""
-    assert processes(temporary) == []
-    assert list(temporary.iterdir()) == []
-
-
 @pytest.mark.lava
 def test_a_raising_population_is_named(
-    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
+    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception in a Lava process, which Lava waits for for ever, ends the run with its traceback."""
-    change(bundle, lambda l1: l1["sources"].append({"source": "nowhere", "delay": 0}))
+    spoil(monkeypatch, lambda l1: l1["sources"].append({"source": "nowhere", "delay": 0}))
     with pytest.raises(TargetError, match=r"(?s)population 'l1', machine step 1:.*KeyError.*nowhere"):
         lava.simulate([bundle], interpreter=lava_interpreter)
     assert_nothing_left(temporary)
@@ -93,11 +69,11 @@ def test_a_raising_population_is_named(
 
 @pytest.mark.lava
 def test_a_population_that_cannot_start_is_named(
-    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
+    bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So does one while the processes are made."""
-    change(bundle, lambda l1: l1["program"][0].update(name="unheard"))
-    with pytest.raises(TargetError, match=r"(?s)population 'l1', start:.*unheard\.weight"):
+    spoil(monkeypatch, lambda l1: l1["program"][0].update(name="unheard"))
+    with pytest.raises(TargetError, match=r"(?s)population 'l1', start:.*unheard\.bias"):
         lava.simulate([bundle], interpreter=lava_interpreter)
     assert_nothing_left(temporary)
 
@@ -179,7 +155,7 @@ def test_a_killed_population_is_noticed(
 def test_no_process_outlives_a_killed_parent(
     bundle: Path, temporary: Path, tmp_path: Path, lava_interpreter: lava.Interpreter
 ) -> None:
-    """Even SIGKILL of the Python that simulates, which can clean up nothing, leaves no process."""
+    """Even SIGKILL of the Python that simulates, which can clean up nothing, leaves no process and no shared memory."""
     samples = tmp_path / "samples.npy"
     np.save(samples, many())
     program = (
@@ -197,11 +173,13 @@ def test_no_process_outlives_a_killed_parent(
         assert parent.stdout
         assert parent.stdout.readline()
         assert len(processes(temporary)) > 4
+        assert shared_memory(temporary)
         parent.kill()
     deadline = time.monotonic() + 20
-    while processes(temporary) and time.monotonic() < deadline:
+    while (processes(temporary) or shared_memory(temporary)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes(temporary) == []
+    assert shared_memory(temporary) == []
 
 
 def test_a_deaf_child_is_killed(bundle: Path, temporary: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from snndeploy import ir
 from snndeploy.export import lava as lowering
 from snndeploy.ir.kernels import apply
 from snndeploy.targets.lava.child.layers import Neurons
+from snndeploy.targets.lava.child.membranes import RealMembranes
 from snndeploy.targets.lava.child.synapses import Synapses, function
 from tests.export.networks import case, residual
 
@@ -99,9 +100,8 @@ def test_neurons_fire_strictly_above_the_threshold(tmp_path: Path) -> None:
     spikes, potentials = tmp_path / "spikes.npy", tmp_path / "potentials.npy"
     neurons = Neurons(
         Synapses(direct, {}),
-        [1],
-        0.5,
-        1.0,
+        RealMembranes(0.5, 1.0, [1]),
+        1,
         rows=6,
         steps=3,
         spikes_path=str(spikes),
@@ -123,9 +123,8 @@ def test_files_have_their_blocks_from_the_start(tmp_path: Path) -> None:
     spikes, potentials = tmp_path / "spikes.npy", tmp_path / "potentials.npy"
     Neurons(
         Synapses(alone, {}),
-        [800],
-        0.5,
-        1.0,
+        RealMembranes(0.5, 1.0, [800]),
+        800,
         rows=1000,
         steps=1000,
         spikes_path=str(spikes),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from snndeploy.targets.lava.child.membranes import Membranes
     from snndeploy.targets.lava.child.synapses import Array, Synapses
 
 
@@ -41,13 +42,12 @@ class Source:
 
 
 class Neurons:
-    """A Lif: u = tau * v + x; s = 1 if u > threshold else 0; v = u * (1 - s); v = 0 before the first step.
+    """A Lif: what its membranes do with what its synapses give.
 
     Args:
         synapses: Everything that leads into it.
-        shape: Of the population.
-        tau: Leak.
-        threshold: Threshold.
+        membranes: Its neurons.
+        size: Number of them.
         rows: Number of steps of all samples.
         steps: Number of steps of one sample.
         spikes_path: File for one bit-packed row of spikes per sample and step.
@@ -57,9 +57,8 @@ class Neurons:
     def __init__(
         self,
         synapses: Synapses,
-        shape: Sequence[int],
-        tau: float,
-        threshold: float,
+        membranes: Membranes,
+        size: int,
         *,
         rows: int,
         steps: int,
@@ -67,24 +66,18 @@ class Neurons:
         potentials_path: str | None,
     ) -> None:
         self._synapses = synapses
-        self._tau = np.float32(tau)
-        self._threshold = np.float32(threshold)
+        self._membranes = membranes
         self._steps = steps
-        self._rest = np.zeros(shape, np.float32)
-        size = self._rest.size
-        self._spikes = _new_file(spikes_path, np.uint8, (rows, (size + 7) // 8))
-        self._potentials = _new_file(potentials_path, np.float32, (rows, size)) if potentials_path else None
+        self._spikes = new_file(spikes_path, np.uint8, (rows, (size + 7) // 8))
+        self._potentials = new_file(potentials_path, np.float32, (rows, size)) if potentials_path else None
 
     def update(self, sample: int, t: int, arrived: Sequence[Array]) -> npt.NDArray[Any]:
         """Spikes of one step, *shape."""
-        current = self._synapses.current(arrived)
-        u = current if t == 0 else self._tau * self._rest + current
-        spikes = u > self._threshold
-        self._rest = np.where(spikes, np.float32(0), u)
+        spikes = self._membranes.update(self._synapses.current(arrived), begins=t == 0)
         row = sample * self._steps + t
         self._spikes[row] = np.packbits(spikes)
         if self._potentials is not None:
-            self._potentials[row] = u.ravel()
+            self._potentials[row] = self._membranes.potentials().ravel()
         return spikes
 
 
@@ -115,7 +108,7 @@ class Readout:
         self._synapses = synapses
         self._first, self._last = steps - readout, steps - 1
         self._sum = np.zeros(classes, np.float32)
-        self._sums = _new_file(sums_path, np.float32, (samples, classes))
+        self._sums = new_file(sums_path, np.float32, (samples, classes))
         self._progress = Path(progress_path)
 
     def update(self, sample: int, t: int, arrived: Sequence[Array]) -> npt.NDArray[Any]:
@@ -131,7 +124,8 @@ class Readout:
         return self._sum
 
 
-def _new_file(path: str, dtype: type, shape: tuple[int, int]) -> npt.NDArray[Any]:
+def new_file(path: str, dtype: type, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """A file of results that is written through the array returned."""
     created: npt.NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]  # NumPy 1.26
         path, mode="w+", dtype=dtype, shape=shape
     )

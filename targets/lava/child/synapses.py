@@ -1,7 +1,7 @@
 """What lies between populations: convolutions, pools, sums and so on, in float32 NumPy, one sample at a time.
 
-Maps are (channels, height, width). In the `exact` number format every partial sum is exact in float32, so the
-order of summation does not matter.
+Maps are (channels, height, width). In a certified network, whether exact or loihi, every partial sum is a whole
+number of at most 2**24 units of one power of two, and so exact in float32: the order of summation does not matter.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ class Synapses:
     Args:
         population: Its entry in the manifest.
         weights: Array by parameter name.
+        biases: Whether ops add theirs; otherwise the neurons have all of them as a register.
     """
 
-    def __init__(self, population: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, population: Mapping[str, Any], weights: Mapping[str, Array], *, biases: bool = True
+    ) -> None:
         self._arrivals = [(a["source"], a["delay"]) for a in population["arrivals"]]
         self._program = [
-            ((step["name"], 0), _keys(step["sources"]), function(step, weights))
+            ((step["name"], 0), _keys(step["sources"]), function(step, weights, biases=biases))
             for step in population["program"]
         ]
         self._sources = _keys(population["sources"])
@@ -47,18 +50,22 @@ def _keys(sources: Sequence[Mapping[str, Any]]) -> list[Key]:
     return [(source["source"], source["delay"]) for source in sources]
 
 
-def function(step: Mapping[str, Any], weights: Mapping[str, Array]) -> Function:
+def function(step: Mapping[str, Any], weights: Mapping[str, Array], *, biases: bool = True) -> Function:
     """One op as a function of its summed input.
 
     Args:
         step: The op's entry in the manifest.
         weights: Array by parameter name.
+        biases: Whether it adds its bias.
     """
     name, kind = step["name"], step["type"]
+    silent = np.zeros(1, np.float32)
     if kind == "Conv2d":
-        return _conv2d(step, weights[f"{name}.weight"], _bias(step, weights))
+        bias = weights[f"{name}.bias"] if step["bias"] and biases else silent
+        return _conv2d(step, weights[f"{name}.weight"], bias)
     if kind == "Linear":
-        weight, bias = weights[f"{name}.weight"], _bias(step, weights)
+        weight = weights[f"{name}.weight"]
+        bias = weights[f"{name}.bias"] if step["bias"] and biases else silent
         return lambda x: weight @ x + bias
     if kind == "AvgPool2d":
         area = np.float32(step["kernel"][0] * step["kernel"][1])
@@ -68,10 +75,6 @@ def function(step: Mapping[str, Any], weights: Mapping[str, Array]) -> Function:
     if kind == "Flatten":
         return np.ravel
     raise ValueError(f"{name} is of the unknown type {kind!r}")
-
-
-def _bias(step: Mapping[str, Any], weights: Mapping[str, Array]) -> Array:
-    return weights[f"{step['name']}.bias"] if step["bias"] else np.zeros(1, np.float32)
 
 
 def _conv2d(step: Mapping[str, Any], weight: Array, bias: Array) -> Function:

@@ -27,11 +27,14 @@ class Messages:
     """What one port carries in every machine step.
 
     wait: Machine steps they are held back after they arrived.
+    at_once: Whether they are received before the update of the machine step in which they are sent, which no
+        chip can do; otherwise they are there for the next one.
     """
 
     shape: tuple[int, ...]
     dtype: type
     wait: int = 0
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Population(AbstractProcess):  # type: ignore[misc]  # Lava has no types
 @requires(CPU)
 @tag("floating_pt")
 class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]  # Lava has no types
-    """Updates, sends, then receives, once in every machine step."""
+    """Receives what acts at once, updates, sends, then receives the rest, once in every machine step."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -92,6 +95,8 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]  # Lava has no
         self._guard: Callable[[str], AbstractContextManager[None]] = proc_params["guard"]
         arrivals: Sequence[Messages] = proc_params["arrivals"]
         sends: Messages | None = proc_params["sends"]
+        self._before = [i for i, m in enumerate(arrivals) if m.at_once]
+        self._after = [i for i, m in enumerate(arrivals) if not m.at_once]
         self._registers = [np.zeros(m.shape, np.float32) for m in arrivals]
         self._held: list[deque[Any]] = [
             deque(np.zeros(m.shape, m.dtype) for _ in range(m.wait)) for m in arrivals
@@ -106,10 +111,16 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]  # Lava has no
             self._machine_step(self.time_step - 1)
 
     def _machine_step(self, k: int) -> None:
+        self._receive(self._before)
         sent = self._update(k)
-        if self._silence is not None:  # send before receive, so that no loop of populations can block
+        if self._silence is not None:
             self.out.send(self._silence if sent is None else sent)
-        for index, held in enumerate(self._held):
+        # After having sent: every loop of populations has an arrival that is received here, so none can block.
+        self._receive(self._after)
+
+    def _receive(self, arrivals: Sequence[int]) -> None:
+        for index in arrivals:
+            held = self._held[index]
             held.append(getattr(self, f"arrival_{index}").recv())
             self._registers[index] += held.popleft()
 
