@@ -26,6 +26,7 @@ from snndeploy.train.config import Config
 from snndeploy.train.metrics import METRICS_FILE
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+FINE_TUNING_FILE = "fine-tuning.safetensors"
 _KIND = "snndeploy-checkpoint"
 _VERSION = "1"
 _AGAIN = "train again without resuming, or put back an undamaged copy"
@@ -108,7 +109,7 @@ def load(path: Path) -> Checkpoint:
 
 def sweep(run_folder: Path) -> None:
     """Removes what processes of this run that were killed while writing a file left in the run folder."""
-    for name in (CHECKPOINT_FILE, METRICS_FILE, "config.toml"):
+    for name in (CHECKPOINT_FILE, FINE_TUNING_FILE, METRICS_FILE, "config.toml"):
         for path in run_folder.glob(f".{name}.*"):
             path.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -38,6 +38,8 @@ QUANTIZERS = ("uniform", "reciprocal")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 COMPILED = ("neurons", "network", "nothing")
+FORMATS = ("none", "exact", "loihi")
+GRANULARITIES = ("auto", "channel", "layer")
 _MOST_CONVERSION_STEPS = 1000
 
 
@@ -307,6 +309,40 @@ class PenaltyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """What follows an ordinary training: fine-tuning on the grids of a number format, see `snndeploy.train.grids`.
+
+    format: "exact" or "loihi"; "none" for no fine-tuning.
+    bits: Of a weight's mantissa, sign included.
+    granularity: "channel" gives each output channel a grid of its own, "layer" one to all of an op; "auto" is
+        "channel" in exact and, for one threshold in a population, "layer" in loihi.
+    epochs: How long, after the epochs of the ordinary training.
+    lr: Largest learning rate meanwhile. Everything else about the optimiser is as before; a warm-up is no
+        longer than these epochs.
+    """
+
+    format: str = "none"
+    bits: int = 8
+    granularity: str = "auto"
+    epochs: int = 5
+    lr: float = 0.002
+
+    def __post_init__(self) -> None:
+        require_one_of(FORMATS, "quantize.format", self.format)
+        require(2 <= self.bits <= 8, "quantize.bits", "must lie in [2, 8]", self.bits)
+        require_one_of(GRANULARITIES, "quantize.granularity", self.granularity)
+        require(1 <= self.epochs <= 10**6, "quantize.epochs", "must lie in [1, 1000000]", self.epochs)
+        require(0 < self.lr <= 1e30, "quantize.lr", "must be positive and at most 1e30", self.lr)
+
+    @property
+    def shares_a_grid(self) -> Literal["channel", "layer"]:
+        """What has one grid."""
+        if self.granularity == "auto":
+            return "layer" if self.format == "loihi" else "channel"
+        return "layer" if self.granularity == "layer" else "channel"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that decides a training run.
 
@@ -347,6 +383,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", "must be at least 0", self.seed)
@@ -365,6 +402,27 @@ class Config:
             "must be one factor with data.merge_validation, as no sample is left to choose by",
             self.network.conversion_thresholds,
         )
+        require(
+            self.network.neuron == "lif" or self.quantize.format == "none",
+            "quantize.format",
+            f"must be none with network.neuron = {self.network.neuron}, as an ANN is converted after training",
+            self.quantize.format,
+        )
+
+    @property
+    def training(self) -> Config:
+        """Of the ordinary training alone, which no fine-tuning changes."""
+        return dataclasses.replace(self, quantize=QuantizeConfig())
+
+    @property
+    def fine_tuning(self) -> Config:
+        """Of the fine-tuning alone, which starts with the trained network and keeps the penalty it ended with.
+
+        Its products are not rounded to a low precision, as those of the exported network are not either.
+        """
+        optimizer = dataclasses.replace(self.optimizer.lasting(self.quantize.epochs), lr=self.quantize.lr)
+        penalty = dataclasses.replace(self.penalty, schedule="constant")
+        return dataclasses.replace(self, start="", precision="float32", optimizer=optimizer, penalty=penalty)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:

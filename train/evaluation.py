@@ -18,7 +18,7 @@ from torch import Tensor
 from snndeploy.errors import ConfigError
 from snndeploy.ir import Network, as_steps
 from snndeploy.ir.fanout import psi
-from snndeploy.nn import QuantizedRelu, Triangle
+from snndeploy.nn import QuantizedRelu, Triangle, membrane_units
 from snndeploy.nn.engine import Neurons, simulate
 from snndeploy.train.data import Samples, batches, network_input
 from snndeploy.train.distributed import World
@@ -68,7 +68,7 @@ def evaluate(
     neurons: Neurons = "compiled",
     world: World = World(),  # noqa: B008  (frozen)
 ) -> Evaluation:
-    """Runs a network, folded or not, on raw samples, in single precision.
+    """Runs a network, folded or not, on raw samples, in single precision and with the neurons of its format.
 
     Args:
         network: Spiking, or an ANN.
@@ -82,10 +82,12 @@ def evaluate(
         ConfigError: There are no samples.
         GraphError: As `snndeploy.ir.fanout.psi`.
         NetworkError: The samples do not fit the network.
+        QuantizeError: The network is in the loihi format, and its certificate does not hold.
     """
     if len(samples) == 0:
         raise ConfigError("samples", "there must be at least one to evaluate")
     tensors = {name: torch.tensor(array, device=device) for name, array in network.weights.items()}
+    units = membrane_units(network, device=device)
     synapses = psi(network.graph)
     # Spikes are counted exactly, as whole numbers below 2**53.
     counts = {name: np.zeros(array.shape, np.float64) for name, array in synapses.items()}
@@ -96,7 +98,7 @@ def evaluate(
         if index % world.size != world.rank:
             continue
         x = as_steps(network, network_input(batch, network.input))
-        answers, spikes = _run(network, tensors, torch.tensor(x, device=device), activation, neurons)
+        answers, spikes = _run(network, tensors, units, torch.tensor(x, device=device), activation, neurons)
         right[index * size : index * size + len(batch)] = answers == batch.labels
         for name, fired in spikes.items():
             counts[name] += fired
@@ -122,6 +124,7 @@ def evaluate(
 def _run(
     network: Network,
     tensors: Mapping[str, Tensor],
+    units: Mapping[str, Tensor],
     x: Tensor,
     activation: QuantizedRelu | None,
     neurons: Neurons,
@@ -137,6 +140,7 @@ def _run(
             x,
             surrogate=Triangle(),
             activation=activation,
+            units=units,
             record_spikes=True,
             neurons=neurons,
         )

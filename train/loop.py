@@ -14,7 +14,7 @@ from snndeploy.errors import ConfigError, FileFormatError
 from snndeploy.ir import Network
 from snndeploy.ir.files import replacing
 from snndeploy.train import checkpoint
-from snndeploy.train.checkpoint import CHECKPOINT_FILE, Checkpoint
+from snndeploy.train.checkpoint import CHECKPOINT_FILE, FINE_TUNING_FILE, Checkpoint
 from snndeploy.train.config import Config
 from snndeploy.train.data import Dataset, load
 from snndeploy.train.distributed import World
@@ -43,7 +43,9 @@ def fit(
     world: World = World(),  # noqa: B008  (frozen)
     parts: Parts | None = None,
 ) -> Network:
-    """Trains a network and keeps its last epoch. The test samples are not looked at.
+    """Trains a network in float32 and keeps its last epoch. The test samples are not looked at.
+
+    Fine-tuning on the grids of a number format is another matter, see `snndeploy.train.finetuning`.
 
     Leaves the resolved configuration (config.toml), metrics.jsonl and the last checkpoint in the run folder.
     A run that was stopped, even killed, and is resumed ends with the same bits as one that was not, given the
@@ -79,14 +81,15 @@ def fit(
         GraphError: A backward connection is not possible.
         TargetError: The connection to another rank was lost.
     """
-    path = run_folder / CHECKPOINT_FILE
-    last = _last(config, path) if resume else None
+    _require_alone(config, world)
+    path, own = run_folder / CHECKPOINT_FILE, config.training
+    last = last_checkpoint(own, path) if resume else None
     source = load(config.data) if data is None else data
     if not world.is_first:
         report = on_start = on_change = on_batch = _silent
-    with prepared(config, world) as machine, world.joined(machine.device):
+    with prepared(own, world) as machine, world.joined(machine.device):
         _require_shared(last, path, world)
-        trainer = _trainer(config, source, machine, last, path, world, parts)
+        trainer = _trainer(own, source, machine, last, path, world, parts)
         if last is None:
             on_start()
         elif not trainer.done and (changed := changes(trainer, last)):
@@ -94,22 +97,64 @@ def fit(
         if world.is_first:
             _open(config, run_folder, fresh=last is None)
         with _recording(config, run_folder, trainer) as record:
-            while not trainer.done:
-                written = time.monotonic()
-                for batch in trainer.train_epoch():
-                    if _is_due(config, trainer, time.monotonic() - written):
-                        _save(trainer, path)
-                        written = time.monotonic()
-                    on_batch(batch)
-                epoch = trainer.finish_epoch()
-                record(epoch)
-                _save(trainer, path)
-                report(epoch)
+            to_the_end(trainer, path, record, report, on_batch)
         return trainer.trained()
 
 
-def _last(config: Config, path: Path) -> Checkpoint | None:
-    """The checkpoint to go on from, if there is one."""
+def to_the_end(
+    trainer: Trainer,
+    path: Path,
+    record: Callable[[EpochReport], None],
+    report: Callable[[EpochReport], None],
+    on_batch: Callable[[BatchReport], None],
+) -> None:
+    """Trains for the epochs that are left, with checkpoints as the configuration asks for them.
+
+    Args:
+        trainer: Of this rank.
+        path: Of the checkpoint.
+        record: Called after every epoch, before its checkpoint is written.
+        report: Called after that.
+        on_batch: Called after every batch.
+
+    Raises:
+        ConfigError: Training diverged.
+        FileFormatError: The checkpoint cannot be written.
+    """
+    while not trainer.done:
+        written = time.monotonic()
+        for batch in trainer.train_epoch():
+            if _is_due(trainer.config, trainer, time.monotonic() - written):
+                _save(trainer, path)
+                written = time.monotonic()
+            on_batch(batch)
+        epoch = trainer.finish_epoch()
+        record(epoch)
+        _save(trainer, path)
+        report(epoch)
+
+
+def _require_alone(config: Config, world: World) -> None:
+    if config.quantize.format != "none" and world.size > 1:
+        raise ConfigError(
+            "quantize.format",
+            "must be none where several processes train one network",
+            got=repr(config.quantize.format),
+            remedy="train without it, then resume with it in one process",
+        )
+
+
+def last_checkpoint(config: Config, path: Path) -> Checkpoint | None:
+    """The checkpoint to go on from, if there is one.
+
+    Args:
+        config: Of the training that is to go on.
+        path: Where the checkpoint would be.
+
+    Raises:
+        ConfigError: It is of another configuration.
+        FileFormatError: It is damaged.
+    """
     if not path.exists():
         return None
     found = checkpoint.load(path)
@@ -147,12 +192,13 @@ def _trainer(
 
 
 def _open(config: Config, run_folder: Path, *, fresh: bool) -> None:
-    """Makes the run folder and writes config.toml; a fresh run must not find the checkpoint of an older one."""
+    """Makes the run folder and writes config.toml; a fresh run must not find the checkpoints of an older one."""
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         checkpoint.sweep(run_folder)
         if fresh:
-            (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            for name in (CHECKPOINT_FILE, FINE_TUNING_FILE):
+                (run_folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise FileFormatError(str(run_folder), "cannot be written", got=error.strerror) from error
     with replacing(run_folder / "config.toml") as temporary:

@@ -55,6 +55,7 @@ class EpochReport:
     mean_activations: Of every layer of an ANN, in place of firing rates; empty for a spiking network. What
         dead neurons and synaptic operations are then says `snndeploy.train.evaluation`.
     compile_seconds: Of `seconds`, spent on compiling the network.
+    phase: "training", or "fine-tuning" on the grids of a number format, whose epochs count on from there.
     """
 
     epoch: int
@@ -75,6 +76,7 @@ class EpochReport:
     seconds: float
     mean_activations: Mapping[str, float] = field(default_factory=dict)
     compile_seconds: float = 0.0
+    phase: str = "training"
 
 
 @dataclass
@@ -154,7 +156,7 @@ def _board(run_folder: Path, first_epoch: int) -> Iterator[Callable[[EpochReport
             if isinstance(value, dict):
                 for part, number in value.items():
                     writer.add_scalar(f"{name}/{part}", number, done.epoch)
-            elif value is not None and name not in ("epoch", "epochs"):
+            elif value is not None and name not in ("epoch", "epochs", "phase"):
                 writer.add_scalar(name, value, done.epoch)
         writer.flush()
 

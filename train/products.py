@@ -16,6 +16,7 @@ from snndeploy.train.config import Config
 
 TEST = "test.json"
 TRAINED, FLOAT32, EXACT = "trained.snn.safetensors", "float32.snn.safetensors", "exact.snn.safetensors"
+FINE_TUNED = "fine-tuned.snn.safetensors"
 QUANTIZE = "quantize.json"
 _CONVERTED = re.compile(r"converted-T[1-9][0-9]*(-exact)?\.snn\.safetensors")
 STEP, SEQUENCE = "step.onnx", "sequence.onnx"
@@ -27,6 +28,8 @@ _MOST_SPENT = 1e30  # operations or pJ for an inference: far beyond any, and rat
 _LARGEST = {  # of what was measured
     "test_accuracy": 1.0,
     "exact_test_accuracy": 1.0,
+    "posttraining_test_accuracy": 1.0,
+    "finetuned_test_accuracy": 1.0,
     "dead_rate": 1.0,
     "synops": _MOST_SPENT,
     "estimated_energy_pj": _MOST_SPENT,
@@ -34,7 +37,7 @@ _LARGEST = {  # of what was measured
 _CONVERTED_FACTS = ("test_accuracy", "dead_rate", "estimated_energy_pj")  # of a converted network, always
 _REMEDY = "delete it and resume again, or replace the run with --overwrite"
 # test.json goes first: where it is, everything else is, too.
-_FILES = (TEST, TRAINED, FLOAT32, EXACT, QUANTIZE, STEP, SEQUENCE, VERIFY, ENERGY)
+_FILES = (TEST, TRAINED, FLOAT32, EXACT, FINE_TUNED, QUANTIZE, STEP, SEQUENCE, VERIFY, ENERGY)
 
 
 def converted(steps: int, *, exact: bool = False) -> str:

@@ -45,6 +45,7 @@ def capture(trainer: Trainer) -> Checkpoint:
     state = {
         "graph": graph_to_json(trainer.graph),
         "parts": _parts(trainer),
+        "grids": None if trainer.grids is None else trainer.grids.document(),
         "batch": trainer.batch,
         "order": trainer.order_state,
         "generator": streams[0][0],
@@ -149,6 +150,8 @@ def _refused(path: Path) -> Iterator[None]:
 def _restore_network(trainer: Trainer, state: Mapping[str, Any], arrays: Arrays) -> None:
     if state.get("parts") != _parts(trainer):
         raise ValueError("it was trained in other parts")
+    if trainer.grids is not None:
+        trainer.grids.restore(state["grids"])
     trainer.network.load_weights(_under("network/", arrays))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +25,7 @@ from snndeploy.train.conversion import activation_of, require_images
 from snndeploy.train.data import Dataset, Samples, network_input
 from snndeploy.train.distributed import World
 from snndeploy.train.evaluation import Evaluation, evaluate
+from snndeploy.train.grids import Grids
 from snndeploy.train.losses import loss_of
 from snndeploy.train.machine import Machine, neurons_of, require_compiler
 from snndeploy.train.metrics import BatchReport, EpochReport, EpochSums
@@ -46,6 +49,7 @@ class Trainer:
         weights: Where to start from, by name; what is missing is drawn from the seed.
         world: The ranks that train together, which have joined. All of them make the same calls.
         parts: Of a larger graph, of which every step trains one; `graph` is then the part that is measured.
+        grids: Of a folded graph, that its weights stay on; None to train in float32.
 
     Raises:
         ConfigError: The configuration does not fit the data.
@@ -60,10 +64,11 @@ class Trainer:
         weights: Arrays | None = None,
         world: World = World(),  # noqa: B008  (frozen)
         parts: Parts | None = None,
+        grids: Grids | None = None,
     ) -> None:
         _check(config, data, world, parts)
         self.config, self.data, self.machine, self.world = config, data, machine, world
-        self.graph, self.parts = graph, parts
+        self.graph, self.parts, self.grids = graph, parts, grids
         surrogate = build_surrogate(config.network)
         activation = activation_of(config.network)
         self.network = SpikingNetwork(
@@ -76,6 +81,8 @@ class Trainer:
         if weights:
             self.network.load_weights({**self.network.weights(), **weights})
         self.network.to(machine.device, machine.dtype).train()
+        if grids is not None:
+            grids.confine(self.network)
         self.network.neurons = neurons_of(config)
         if config.compile == "network":
             require_compiler(machine.device)
@@ -133,6 +140,8 @@ class Trainer:
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._diverged()
+        if self.grids is not None:
+            self.graph = self.grids.settle(self.network, self._shadow())
         validation = self.measure(self.graph)
         self._lap()
         sums, count = self.sums, self.batches
@@ -171,7 +180,8 @@ class Trainer:
             NetworkError: It is no part of the network.
         """
         self._restrict(part)
-        recalibrate(self.network, self._calibration())
+        if self.grids is None:  # a folded network has no running statistics
+            recalibrate(self.network, self._calibration())
         return evaluate(
             self.trained(),
             self.data.validation,
@@ -182,7 +192,15 @@ class Trainer:
         )
 
     def trained(self) -> Network:
-        """The network as it is now, BatchNorm still in it."""
+        """The network as it is now, BatchNorm still in it; on its grids, if it has some."""
+        if self.grids is None:
+            return self._shadow()
+        with self.grids.rounding(self.network):
+            rounded = self.network.weights()
+        return replace(self._shadow(), weights=rounded, format=self.grids.format)
+
+    def _shadow(self) -> Network:
+        """The network as it is trained, in float32."""
         weights, part = self.network.weights(), self.network.part
         return Network(
             graph=part,
@@ -211,23 +229,18 @@ class Trainer:
             self._restrict(*self.parts.part(self.network.forward_passes))
         batch = self.data.present(raw, self.rng)
         labels = torch.from_numpy(batch.labels).to(self.machine.device)
-        with self.machine.autocast():
-            power = None if self.penalty is None else self.penalty.power
-            done = self._advance(self._frames(batch), count_power=power)
-        if self.network.whole is not None:
-            self.sums.compile_seconds += self.network.whole.take_seconds()
-        loss = loss_of(done.logits, labels, config.loss, readout=self.readout)
-        omega = None if self.penalty is None or done.counts is None else self.penalty(done.counts)
-        objective = loss if omega is None else loss + self._intensity(progress) * omega
         self.optimizer.zero_grad()
-        torch.autograd.backward(self.scaler.scale(objective))
+        with nullcontext() if self.grids is None else self.grids.rounding(self.network):
+            logits, loss, omega = self._find_gradients(batch, labels, progress)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), config.optimizer.clip_norm or math.inf
         )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        answers = done.logits[len(done.logits) - self.readout :].mean(0).argmax(1)
+        if self.grids is not None:
+            self.grids.confine(self.network)
+        answers = logits[len(logits) - self.readout :].mean(0).argmax(1)
         right = float((answers == labels).sum())
         found = np.array([loss.item(), right, 0.0 if omega is None else omega.item()])
         totals = self.world.total(found)
@@ -236,6 +249,21 @@ class Trainer:
             raise self._diverged()
         self.sums.add(loss=value, right=int(totals[1]), gradient_norm=norm.item(), penalty=penalty)
         return value
+
+    def _find_gradients(
+        self, batch: Samples, labels: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Adds those of the weights as they are; returns logits, loss and, if there is one, Omega."""
+        with self.machine.autocast():
+            power = None if self.penalty is None else self.penalty.power
+            done = self._advance(self._frames(batch), count_power=power)
+        if self.network.whole is not None:
+            self.sums.compile_seconds += self.network.whole.take_seconds()
+        loss = loss_of(done.logits, labels, self.config.loss, readout=self.readout)
+        omega = None if self.penalty is None or done.counts is None else self.penalty(done.counts)
+        objective = loss if omega is None else loss + self._intensity(progress) * omega
+        torch.autograd.backward(self.scaler.scale(objective))
+        return done.logits, loss, omega
 
     def _restrict(self, part: Graph, plan: Plan | None = None) -> None:
         self.network.restrict(part, plan)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from snndeploy.cli.conversion import convert_and_save
 from snndeploy.cli.trained import Trained, save_trained
+from snndeploy.errors import QuantizeError
 
 if TYPE_CHECKING:
     from snndeploy.cli.output import Report
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from snndeploy.train.config import Config
     from snndeploy.train.data import Dataset
     from snndeploy.train.distributed import World
+    from snndeploy.train.finetuning import FineTuned
     from snndeploy.train.metrics import BatchReport, EpochReport
 
 
@@ -71,7 +73,7 @@ def train_and_save(
     label: str = "training",
     world: World | None = None,
 ) -> Trained:
-    """Trains, folds, quantises, tests, and writes everything into a run folder.
+    """Trains, folds, quantises, fine-tunes if asked to, tests, and writes everything into a run folder.
 
     What an earlier run left there is removed once the configuration is accepted and training starts afresh.
 
@@ -93,7 +95,8 @@ def train_and_save(
     if config.network.neuron != "lif":
         raise ConfigError("network.neuron", "must be lif here", remedy="use snndeploy train")
     trained, source = fit_into(config, folder, resume=resume, overwrite=overwrite, label=label, world=world)
-    return save_trained(config, folder, trained, source)
+    fine_tuned = fine_tune_in(config, folder, trained, source, resume=resume, label=label)
+    return save_trained(config, folder, trained, source, fine_tuned)
 
 
 def fit_into(
@@ -118,6 +121,8 @@ def fit_into(
 
     if not (resume or overwrite):
         products.require_replaceable(config, folder)
+    if resume:
+        _make_way(config, folder, overwrite=overwrite)
     source = data.load(config.data)
 
     def start_afresh() -> None:
@@ -139,6 +144,48 @@ def fit_into(
             world=world or World(),
         )
     return trained, source
+
+
+def _make_way(config: Config, folder: Path, *, overwrite: bool) -> None:
+    """Refuses, or removes, a fine-tuning of another configuration, which the training before it may not be."""
+    from snndeploy.errors import ConfigError
+    from snndeploy.train import products
+    from snndeploy.train.checkpoint import FINE_TUNING_FILE
+    from snndeploy.train.finetuning import require_resumable
+
+    try:
+        require_resumable(config, folder)
+    except ConfigError:
+        if not overwrite:
+            raise
+        for name in (products.TEST, products.FINE_TUNED, FINE_TUNING_FILE):
+            products.remove(folder / name)
+
+
+def fine_tune_in(
+    config: Config, folder: Path, trained: Network, source: Dataset, *, resume: bool, label: str
+) -> FineTuned | QuantizeError | None:
+    """Fine-tunes what was trained into a run folder, if the configuration asks for it.
+
+    Returns:
+        What that led to; why there are no grids for the network; or None if nothing was asked for.
+
+    Raises:
+        ConfigError: Fine-tuning diverged.
+        FileFormatError: The folder cannot be written.
+    """
+    from snndeploy.cli.output import progress
+    from snndeploy.train.finetuning import fine_tune
+
+    if config.quantize.format == "none":
+        return None
+    with progress(label and f"{label}, fine-tuning", config.quantize.epochs) as report:
+        on_batch, on_epoch = _reporters(report)
+        options: dict[str, Any] = {"on_change": _tell_change, "on_batch": on_batch, "resume": resume}
+        try:
+            return fine_tune(config, folder, trained, source, on_epoch, **options)
+        except QuantizeError as error:
+            return error
 
 
 def _tell_change(changed: str) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SUMMARY = "summary.json"
 _SUMMARISED = ("test_accuracy", "exact_test_accuracy", "dead_rate", "synops", "estimated_energy_pj")
+_FINE_TUNED = {
+    "posttraining_test_accuracy": "quantised, not fine-tuned",
+    "finetuned_test_accuracy": "fine-tuned",
+}
+"""What runs that were fine-tuned are compared by, too, and the heads of its columns."""
 _PJ_PER_NJ = 1000
 
 
@@ -43,7 +48,13 @@ def summaries(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _summarised(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {key: summary([run.get(key) for run in runs]) for key in _SUMMARISED}
+    keys = [*_SUMMARISED, *_fine_tuned(runs)]
+    return {key: summary([run.get(key) for run in runs]) for key in keys}
+
+
+def _fine_tuned(found: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Which columns there are, besides those that there always are, for runs or summaries of them."""
+    return _FINE_TUNED if any(key in one for one in found for key in _FINE_TUNED) else {}
 
 
 def counted(number: int, noun: str) -> str:
@@ -72,6 +83,7 @@ def _combinations(facts: Mapping[str, Any]) -> str:
     from snndeploy.cli.output import table
 
     rows = []
+    more = _fine_tuned([row["summary"] for row in facts["combinations"]])
     for row in facts["combinations"]:
         failed = len(row["failed"])
         values = [_value(row["settings"][key]) for key in facts["sweep"]]
@@ -80,8 +92,16 @@ def _combinations(facts: Mapping[str, Any]) -> str:
         if conversions:
             rows += [[*values, f"{runs}, T = {one['steps']}", *_measures(one)] for one in conversions]
         else:
-            rows.append([*values, runs, *_measures(row["summary"])])
-    headers = ["runs", "test accuracy, float32", "exact", "energy, nJ ESTIMATED", "dead neurons"]
+            fine_tuned = [_percent(row["summary"].get(key, summary([]))) for key in more]
+            rows.append([*values, runs, *_measures(row["summary"]), *fine_tuned])
+    headers = [
+        "runs",
+        "test accuracy, float32",
+        "exact",
+        "energy, nJ ESTIMATED",
+        "dead neurons",
+        *more.values(),
+    ]
     return table([*facts["sweep"], *headers], rows)
 
 
@@ -97,17 +117,17 @@ def _measures(found: Mapping[str, Any]) -> list[str]:
 def _seeds(facts: Mapping[str, Any]) -> list[str]:
     from snndeploy.cli.output import table
 
-    rows = [
-        [name, _share(run.get("test_accuracy")), _share(run.get("exact_test_accuracy"))]
-        for name, run in facts["runs"].items()
-    ]
-    rows += [[name, "failed", "-"] for name in facts["failed"]]
-    lines = [table(["run", "test accuracy, float32", "exact"], rows)]
+    columns = {"test_accuracy": "test accuracy, float32", "exact_test_accuracy": "exact"}
+    columns |= _fine_tuned(facts["runs"].values())
+    rows = [[name, *(_share(run.get(key)) for key in columns)] for name, run in facts["runs"].items()]
+    rows += [[name, "failed", *["-"] * (len(columns) - 1)] for name in facts["failed"]]
+    lines = [table(["run", *columns.values()], rows)]
     if "summary" not in facts:
         return lines
     found = facts["summary"]
     lines.append("")
-    for key, form in (("test_accuracy", "float32"), ("exact_test_accuracy", "exact")):
+    forms = {"test_accuracy": "float32", "exact_test_accuracy": "exact", **_fine_tuned([found])}
+    for key, form in forms.items():
         lines.append(f"test accuracy {_percent(found[key])} ({form}, {counted(found[key]['count'], 'seed')})")
     lines += [
         f"converted to T = {one['steps']}: test accuracy {_percent(one['test_accuracy'])}"

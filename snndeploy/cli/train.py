@@ -12,7 +12,7 @@ import click
 from snndeploy.cli.conversion import as_text as conversion_as_text
 from snndeploy.cli.options import json_option, set_option
 from snndeploy.cli.runs import train_or_read
-from snndeploy.cli.trained import quantization_text
+from snndeploy.cli.trained import finetuning_lines, quantization_text
 
 if TYPE_CHECKING:
     from snndeploy.train.config import Config
@@ -66,6 +66,12 @@ overwrite_option = click.option(
     help="Processes among which the runs of --seeds and --sweep are shared out.",
 )
 @click.option(
+    "--quantize",
+    type=click.Choice(["exact", "loihi"]),
+    default=None,
+    help="Then fine-tune on the grids of a number format; as --set quantize.format=... Section [quantize] says how.",
+)
+@click.option(
     "--from",
     "start",
     type=click.Path(path_type=Path),
@@ -85,6 +91,7 @@ def train(
     seeds: int | None,
     sweeps: tuple[str, ...],
     workers: int,
+    quantize: str | None,
     start: Path | None,
     resume: bool,
     overwrite: bool,
@@ -94,8 +101,9 @@ def train(
     """Train as CONFIG (a TOML file) says; write networks, metrics and the resolved configuration.
 
     The run folder gets the trained network with its BatchNorm, the folded float32 network, the network in the
-    exact format, and a checkpoint after every epoch. The test set is used once, at the end. An ANN
-    (network.neuron = "qrelu") is converted, and every spiking network that it becomes is written.
+    exact format, the fine-tuned one if asked for, and a checkpoint after every epoch. The test set is used once,
+    at the end. An ANN (network.neuron = "qrelu") is converted, and every spiking network that it becomes is
+    written.
     """
     from snndeploy.cli.axes import plan, read_axes
     from snndeploy.cli.output import emit_json
@@ -104,6 +112,9 @@ def train(
     from snndeploy.errors import ConfigError
     from snndeploy.train.config import Config
     from snndeploy.train.distributed import World
+
+    if quantize is not None:
+        overrides = (*overrides, f"quantize.format={quantize}")
 
     def resolve(settings: Sequence[str] = ()) -> Config:
         resolved = Config.from_file(config, (*overrides, *settings))
@@ -145,5 +156,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
         lines.append(f"test accuracy {facts['exact_test_accuracy']:.2%} (exact)")
     if facts.get("quantization"):  # missing from the result of an older version
         lines.append(quantization_text(facts["quantization"]))
+    if facts.get("finetuning"):
+        lines += finetuning_lines(facts)
     lines.append(f"wrote {', '.join(facts['files'])} to {facts['run']}")
     return "\n".join(lines)

@@ -36,7 +36,9 @@ from snndeploy.ir.ops import (
     Upsample,
 )
 from snndeploy.ir.populations import Synapse, arrivals, is_population, populations, synapses, upstream
-from snndeploy.ir.quantize import Quantized, quantize
+from snndeploy.ir.quantize.formats import format_difference, in_format
+from snndeploy.ir.quantize.posttraining import Quantized, quantize
+from snndeploy.ir.quantize.report import LayerReport, layer_reports
 from snndeploy.ir.run import Trace, as_steps, run
 from snndeploy.ir.timing import Schedule, schedule
 from snndeploy.ir.verify import Comparator, Comparison, compare
@@ -58,6 +60,7 @@ __all__ = [
     "Graph",
     "Input",
     "InputSpec",
+    "LayerReport",
     "Lif",
     "Linear",
     "Loihi",
@@ -81,7 +84,10 @@ __all__ = [
     "components",
     "fingerprint",
     "fold",
+    "format_difference",
+    "in_format",
     "is_population",
+    "layer_reports",
     "load",
     "parameter_count",
     "parameter_shapes",

@@ -127,6 +127,7 @@ def certify(network: Network) -> Certificate:
         return Certificate((problem,))
     graph, form = network.graph, network.format
     known = {name: _spike_bound(graph.shapes[name][0]) for name in graph.ports}
+    grids = weight_grids(network) if isinstance(form, Loihi) else {}
     rows: list[Row] = []
     for name in graph.order:
         op = graph.ops[name]
@@ -136,7 +137,7 @@ def certify(network: Network) -> Certificate:
         entering = _sum([known[e.source] for e in graph.incoming[name]])
         row, leaving = _judge(name, op, entering, network, form.exponents)
         if isinstance(form, Loihi) and isinstance(op, Lif):
-            row = _loihi_row(name, op, entering, weight_grids(network)[name], network.steps)
+            row = _loihi_row(name, op, entering, grids[name], network.steps)
         if row is not None:
             rows.append(row)
         known.setdefault(name, leaving)

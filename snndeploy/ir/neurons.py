@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from snndeploy.ir.kernels import Values
 from snndeploy.ir.network import Network
 from snndeploy.ir.ops import AvgPool2d, Conv2d, Flatten, Lif, Linear
 from snndeploy.ir.populations import upstream
-from snndeploy.ir.replay import entering
 
 Whole: TypeAlias = npt.NDArray[np.int64]
 DECAY_UNITY = 4096  # tau is a whole multiple of 1 / 4096
@@ -88,7 +87,7 @@ def weight_grids(network: Network) -> dict[str, Whole]:
     graph, form = network.graph, network.format
     if not isinstance(form, Loihi):
         raise QuantizeError("weight grids", "belong to the loihi format", got=form.name)
-    leaving: dict[str, Whole] = {}
+    leaving: dict[str, Whole] = {name: np.zeros(graph.shapes[name][0], np.int64) for name in graph.ports}
     found: dict[str, Whole] = {}
     for name in graph.order:
         op, channels = graph.ops[name], graph.shapes[name][0]
@@ -108,7 +107,6 @@ def weight_grids(network: Network) -> dict[str, Whole]:
                 leaving[name] = into.repeat(area)
             case Lif():
                 found[name] = into
-                leaving[name] = np.zeros(channels, np.int64)
             case _:  # Upsample and the Output change no value
                 leaving[name] = into
     found[graph.output] = leaving[graph.output]
@@ -163,20 +161,28 @@ def registers(network: Network) -> dict[str, Registers]:
 def total_biases(network: Network) -> dict[str, npt.NDArray[np.float64]]:
     """Sum of all biases that enter each Lif and the Output, for every channel, by name.
 
-    A path holds at most one op with weights, and after it a bias is the same everywhere in a map, so that what
-    enters a silent network is that sum.
+    A path holds at most one op with weights, and what follows passes a bias on as it is, in all of a map.
     """
     graph = network.graph
-    silence: dict[str, npt.NDArray[np.bool_]] = {
-        name: np.zeros((1, 1, *graph.shapes[name]), np.bool_) for name in graph.ports
-    }
-    nothing: npt.NDArray[Any] = np.zeros((1, 1, *graph.shapes[graph.input]))
-    wanted = {*graph.ports, graph.output}
-    return {
-        name: x.reshape(x.shape[2], -1)[:, 0]
-        for name, x in entering(network, nothing, silence)
-        if name in wanted
-    }
+    leaving = {name: np.zeros(graph.shapes[name][0]) for name in (graph.input, *graph.ports)}
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for name in graph.order:
+        if name == graph.input:
+            continue
+        op, channels = graph.ops[name], graph.shapes[name][0]
+        into: npt.NDArray[np.float64] = np.sum([leaving[e.source] for e in graph.incoming[name]], axis=0)
+        match op:
+            case Conv2d() | Linear():
+                bias = network.weights[f"{name}.bias"] if op.bias else np.zeros(channels)
+                leaving[name] = bias.astype(np.float64)
+            case Lif():
+                found[name] = into
+            case Flatten():
+                leaving[name] = into.repeat(channels // len(into))
+            case _:  # pools and Upsample change nothing
+                leaving[name] = into
+    found[graph.output] = leaving[graph.output]
+    return found
 
 
 def _bias_registers(name: str, units: npt.NDArray[np.float64]) -> tuple[Whole, Whole]:

@@ -159,12 +159,25 @@ def united(paths: Sequence[Path], block: Shape) -> Iterator[tuple[int, tuple[Mat
 
     Each is a sign and one matrix (blocks, in) per axis, whose product it stands for (inclusion and exclusion).
     """
-    parts = [tuple(reached(path, axis, size) for axis, size in enumerate(block)) for path in paths]
+    parts = _largest([tuple(reached(path, axis, size) for axis, size in enumerate(block)) for path in paths])
     for number in range(1, len(parts) + 1):
         for chosen in itertools.combinations(parts, number):
             channels, rows, columns = (reduce(np.logical_and, same) for same in zip(*chosen, strict=True))
             if channels.any() and rows.any() and columns.any():
                 yield (1 if number % 2 else -1), (channels, rows, columns)
+
+
+def _largest(parts: list[tuple[Matrix, ...]]) -> list[tuple[Matrix, ...]]:
+    """The parts that lie in no other one: every further part doubles the number of terms."""
+    kept: list[tuple[Matrix, ...]] = []
+    for part in parts:
+        if not any(_lies_in(part, other) for other in kept):
+            kept = [other for other in kept if not _lies_in(other, part)] + [part]
+    return kept
+
+
+def _lies_in(part: tuple[Matrix, ...], other: tuple[Matrix, ...]) -> bool:
+    return all(bool((a <= b).all()) for a, b in zip(part, other, strict=True))
 
 
 def outer(channels: Counts, rows: Counts, columns: Counts) -> Counts:

@@ -30,7 +30,8 @@ from snndeploy.ir import (
     run,
     with_backward,
 )
-from snndeploy.ir.quantize import Quantized, Rounding
+from snndeploy.ir.quantize.posttraining import Quantized
+from snndeploy.ir.quantize.rounding import Rounding
 from tests.ir.graphs import classifier, conv, linear, random_input, random_network, wired
 from tests.strategies import Case, Layer, Structure, cases, realise, structures
 

@@ -6,9 +6,11 @@ connections changes spikes.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,21 @@ from hypothesis import strategies as st
 
 from snndeploy import nn
 from snndeploy.cli.backends import BACKENDS, Machine, Outcome
+from snndeploy.errors import TargetError, TimingError
 from snndeploy.export import lava as lava_export
-from snndeploy.ir import Comparator, Network, Trace, backward_connections, certify, run
+from snndeploy.ir import (
+    Comparator,
+    Network,
+    Trace,
+    backward_connections,
+    certify,
+    format_difference,
+    in_format,
+    run,
+)
+from snndeploy.ir.pipeline import pipelined_network
 from snndeploy.targets import lava
+from tests.loihi import in_loihi, loihi_cases
 from tests.strategies import (
     HIGHEST_RATE,
     LOWEST_RATE,
@@ -29,6 +43,7 @@ from tests.strategies import (
     Layer,
     Structure,
     cases,
+    changed_spikes,
     firing_rates,
     realise,
     structures,
@@ -36,6 +51,7 @@ from tests.strategies import (
 
 EXAMPLES = 100
 seen: set[str] = set()  # features of the networks that were compared
+stock_seen: list[int] = []  # networks in Lava's stock form, for each example
 
 
 _CHAIN = Structure(
@@ -128,6 +144,38 @@ def test_generated_networks_cover_the_contract() -> None:
 
 
 @settings(max_examples=30)
+@given(case=loihi_cases())
+def test_loihi_in_process_back_ends(case: Case) -> None:
+    """In the loihi format, too, up to 16 steps and with any leak; membrane potentials are compared as well."""
+    torch.set_num_threads(1)
+    network, x = case.network, case.x
+    assert network.format.name == "loihi"
+    assert certify(network).holds
+    comparator = Comparator(network, x, run(network, x, potentials=True))
+    assert_same(comparator, run(network, x, dtype=np.float64), "float64")
+    assert_same(comparator, nn.run(network, x, potentials=True), "torch")
+    for name in ("onnx-step", "onnx-sequence", "onnx-scan", "onnx-integer", "native"):
+        assert_same(comparator, on(name, network, x).trace, name)
+
+
+@settings(max_examples=20)
+@given(structure=structures(3), granularity=st.sampled_from(["channel", "layer"]))
+def test_formats_agree_where_both_are_certified(
+    structure: Structure, granularity: Literal["channel", "layer"]
+) -> None:
+    """A short loihi network that holds the exact certificate gives the same spikes in the exact format."""
+    case = realise(structure)
+    loihi = in_loihi(case, steps=case.network.steps, tau=0.5, granularity=granularity)
+    assert format_difference(loihi.network) == ""
+    exact = in_format(loihi.network, "exact")
+    assert certify(exact).holds
+    one, other = (run(network, loihi.x, potentials=True) for network in (loihi.network, exact))
+    assert changed_spikes(loihi.network, exact, loihi.x) == 0
+    assert np.array_equal(one.readout_sum, other.readout_sum)
+    assert all(np.array_equal(u, other.potentials[name]) for name, u in one.potentials.items())
+
+
+@settings(max_examples=30)
 @given(case=cases())
 def test_float_networks_differ_only_by_rounding(case: Case) -> None:
     """PyTorch and ONNX, also in float16, flip spikes of a float32 network only within the rounding bound."""
@@ -156,3 +204,37 @@ def test_lava(drawn: list[Structure], tmp_path_factory: pytest.TempPathFactory) 
     for case, simulation in zip(made, lava.simulate(bundles), strict=True):
         comparator = Comparator(case.network, case.x, run(case.network, case.x))
         assert_same(comparator, simulation.trace, "lava")
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("lava_interpreter")
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
+@given(drawn=st.lists(loihi_cases(2), min_size=3, max_size=3))
+def test_lava_in_loihi(drawn: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The fused form as it is, and both forms with the delays of a pipeline, states included."""
+    folder: Path = tmp_path_factory.mktemp("bundles")
+    tasks: list[tuple[Network, npt.NDArray[np.float32], Literal["fused", "stock"]]] = []
+    for case in drawn:
+        tasks.append((case.network, case.x, "fused"))
+        with contextlib.suppress(TimingError):  # a delay would not be below T
+            piped = pipelined_network(case.network)
+            tasks += [(piped, case.x, "fused"), (piped, case.x, "stock")]
+    bundles, run_tasks = [], []
+    for index, (network, x, form) in enumerate(tasks):
+        with contextlib.suppress(TargetError):  # what the stock form cannot silence or hold
+            bundles.append(lava_export.export(network, folder / str(index), x, form=form))
+            run_tasks.append((network, x, form))
+    stock_seen.append(sum(form == "stock" for _, _, form in run_tasks))
+    simulations = lava.simulate(bundles, potentials=True)
+    for (network, x, form), simulation in zip(run_tasks, simulations, strict=True):
+        expected = run(network, x, potentials=True)
+        assert_same(Comparator(network, x, expected), simulation.trace, f"lava {form}")
+        for port, rests in simulation.rests.items():
+            assert np.array_equal(rests, expected.potentials[port] * ~expected.spikes[port]), port
+
+
+def test_lava_in_loihi_ran_the_stock_form() -> None:
+    """Some of the generated networks have a stock form."""
+    if not stock_seen:
+        pytest.skip("runs after test_lava_in_loihi, which was not selected")
+    assert sum(stock_seen) >= 3, stock_seen
