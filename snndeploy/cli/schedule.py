@@ -31,7 +31,12 @@ _RETRAIN = "delays change what a network computes: train it with them before it 
     default=None,
     help="Schedule: exact at the smallest interval, one logical step in every machine step, or a CPU's.",
 )
-@click.option("--interval", type=int, default=None, help="Machine steps between two logical steps (II).")
+@click.option(
+    "--interval",
+    type=click.IntRange(max=10**9),
+    default=None,
+    help="Machine steps between two logical steps (II).",
+)
 @click.option("--pipelined", "redelay", is_flag=True, help="Lengthen the delays until the interval is 1.")
 @click.option(
     "-o",

@@ -87,6 +87,11 @@ class Timetable:
         """Machine steps that are drawn."""
         return min(self.length, _MOST_MACHINE_STEPS)
 
+    @property
+    def steps_shown(self) -> int:
+        """Logical steps from the first one on after which no update is drawn."""
+        return -(-self.shown // self.interval)
+
 
 def timetable(table: Timetable, path: Path) -> Path:
     """Draws a schedule: a box for each update, coloured by its logical step, and what arrives late as arrows.
@@ -163,13 +168,13 @@ def _boxes(table: Timetable, step: int, sample: int) -> list[Rectangle]:
 
 def _draw_updates(panel: Axes, table: Timetable, colours: Sequence[str]) -> None:
     for sample in (0, 1):
-        for step, colour in enumerate(colours):
+        for step, colour in enumerate(colours[: table.steps_shown]):
             boxes = PatchCollection(
                 _boxes(table, step, sample), facecolor=colour, linewidth=0, alpha=_SECOND if sample else 1
             )
             boxes.set_label(f"sample {sample}, logical step {step}")
             panel.add_collection(boxes, autolim=False)
-    for step in range(table.steps, table.steps + table.gap):
+    for step in range(table.steps, min(table.steps + table.gap, table.steps_shown)):
         blank = PatchCollection(_boxes(table, step, 0), **_BLANK)
         blank.set_label(f"blank step {step - table.steps}")
         panel.add_collection(blank, autolim=False)
@@ -177,7 +182,7 @@ def _draw_updates(panel: Axes, table: Timetable, colours: Sequence[str]) -> None
 
 def _print_steps(panel: Axes, table: Timetable, colours: Sequence[str]) -> None:
     for sample in (0, 1):
-        for step, colour in enumerate(colours):
+        for step, colour in enumerate(colours[: table.steps_shown]):
             light = sample == 1 or sum(int(colour[i : i + 2], 16) for i in (1, 3, 5)) > 360
             for row in range(len(table.rows)):
                 k = table.machine_step(row, step, sample)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +37,10 @@ FORMAT = "snndeploy-lava-bundle"
 VERSION = 2
 _FILES = {"weights.npz", "samples.npy", "expected.npz"}
 _STOCK = "stock/"  # names of the arrays that are no weights of the network
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, zipfile.BadZipFile)
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError),
+    *(EOFError, RuntimeError, zipfile.BadZipFile, zlib.error),  # from archives, encrypted ones included
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +141,7 @@ def read(path: str | os.PathLike[str]) -> Bundle:
 def _read_manifest(path: Path) -> dict[str, Any]:
     where = str(path / MANIFEST)
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
+        text = _content(path / MANIFEST).decode()
     except OSError as error:
         raise FileFormatError(
             str(path), "is no Lava bundle, as it has no manifest", got=error.strerror
@@ -168,7 +173,7 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
         )
     for name, expected in files.items():
         try:
-            found = hashlib.sha256((path / name).read_bytes()).hexdigest()
+            found = hashlib.sha256(_content(path / name)).hexdigest()
         except OSError as error:
             raise FileFormatError(
                 str(path / name), "cannot be read", got=error.strerror, remedy=REMEDY
@@ -179,6 +184,17 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
                 "is damaged or was edited: its checksum does not match the manifest's",
                 remedy=REMEDY,
             )
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: It cannot be read, as a pipe or device, which might never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file")
+    return path.read_bytes()
 
 
 def _bundle(path: Path, manifest: Mapping[str, Any]) -> Bundle:
@@ -226,6 +242,8 @@ def _check_samples(bundle: Bundle) -> None:
             got=f"{stored.dtype} {stored.shape}",
             remedy=REMEDY,
         )
+    if not isinstance(bundle.network.format, ir.Float32):
+        bundle.network.input.check(stored)
 
 
 def unpack_spikes(packed: npt.NDArray[np.uint8], steps: int, shape: ir.Shape) -> npt.NDArray[np.bool_]:

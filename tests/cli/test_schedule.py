@@ -170,6 +170,7 @@ def test_drawing(run: Callable[..., Result], network: Path, tmp_path: Path, form
         (["resnet18", "--backward", "6:3:4"], ["delay 4", "4 time steps"]),
         (["resnet18", "--kind", "pipelined", "--interval", "2"], ["pipelined", "got 2"]),
         (["resnet18", "--kind", "synchronous", "--target", "loihi2"], ["--target", "CPU"]),
+        (["resnet18", "--interval", f"1{'0' * 400}", "--target", "loihi2"], ["--interval", "1000000000"]),
         (["resnet18", "--kind", "modulo"], ["modulo"]),
         (["resnet18", "--target", "loihi3"], ["loihi3", "loihi1"]),
         (["resnet18", "-o", "x.safetensors"], ["--output", "--pipelined"]),

@@ -126,6 +126,13 @@ def test_long_schedules_are_cut_off(drawn: Drawn) -> None:
     assert figure.get_size_inches()[0] < 17
 
 
+def test_steps_beyond_the_drawing_cost_nothing(drawn: Drawn) -> None:
+    """Of a very long sample only the logical steps that can be seen have marks, blank steps included."""
+    figure = draw(drawn, Timetable((("a", 0), ("b", 1)), (Arrival(1, 0, delay=2),), 10_000, 2, 10_000))
+    assert len(boxes(figure)) == 2 * 120
+    assert sum(boxes(figure).values()) == 240
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 9), st.integers(0, 3))
 def test_anything_fits(

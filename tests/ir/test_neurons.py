@@ -1,8 +1,7 @@
-"""Neurons of the loihi format against an integer model of Lava's fixed-point LIF, and against Lava's own."""
+"""Neurons of the loihi format against an integer model of Lava's fixed-point LIF."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,28 +128,6 @@ def test_the_random_steps_cover_saturation_truncation_and_spikes() -> None:
     assert (potentials == LARGEST).any()
     assert (potentials % 2 != 0).mean() > 0.2
     assert 0.02 < spikes.mean() < 0.6
-
-
-@pytest.mark.parametrize("decay", [2048, 1, 1000, 4095])
-def test_every_potential_is_that_of_lava(decay: int) -> None:
-    """Lava's own process model, its methods called on plain arrays: equal potentials and spikes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lava's, about what it imports
-        models = pytest.importorskip("lava.proc.lif.models", reason="Lava runs on Python 3.10 only")
-        model = models.PyLifModelBitAcc({})
-    drive = drawn(7, decay)
-    model.u, model.v = np.zeros(NEURONS, np.int32), np.zeros(NEURONS, np.int32)
-    model.du, model.dv, model.vth = 4095, decay, drive.threshold.astype(np.int32)
-    model.bias_mant, model.bias_exp = drive.bias_mantissa, drive.bias_exponent
-    model.scale_bias()
-    model.scale_threshold()
-    potentials, spikes = real_model(drive, np.full(NEURONS, 6))
-    for step, activation in enumerate(drive.activations):
-        model.subthr_dynamics(activation_in=activation.astype(np.int32))
-        np.testing.assert_array_equal(potentials[step], model.v)
-        fired = model.spiking_activation()
-        np.testing.assert_array_equal(spikes[step], fired)
-        model.reset_voltage(spike_vector=fired)
 
 
 def test_other_formats_only_leak() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
@@ -253,6 +255,54 @@ def test_an_uncertified_bundle_is_refused(
     monkeypatch.setattr("snndeploy.export.lava.bundle._require_certified", lambda _: None)
     folder = lowering.export(large, tmp_path / "bundle", tested.x)
     with pytest.raises(FileFormatError, match="holds a loihi network without a certificate"):
+        lava.read(folder)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "weights.npz", "samples.npy", "expected.npz"])
+def test_a_pipe_is_never_waited_for(name: str, folder: Path) -> None:
+    """It might never end."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(FileFormatError, match="no regular file"):
+        lava.read(folder)
+
+
+def rehash(folder: Path, name: str) -> None:
+    """Makes the manifest fit a file that was changed."""
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    rewrite(folder, lambda manifest: manifest["files"].update({name: digest}))
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "expected.npz"])
+@pytest.mark.parametrize(
+    ("place", "byte"),
+    [(0, None), (8, 1), (10, 99), (10, zipfile.ZIP_DEFLATED)],
+    ids=["empty", "encrypted", "of an unknown compression", "not what it says"],
+)
+def test_strange_archives_are_refused(name: str, place: int, byte: int | None, folder: Path) -> None:
+    """Whatever the archive's directory says of its first file; hashed all the same."""
+    data = bytearray((folder / name).read_bytes())
+    if byte is None:
+        data.clear()
+    else:
+        data[data.index(b"PK\x01\x02") + place] = byte  # entry of the directory at the end
+        data[place - 2] = byte  # the same of the file's own header
+    (folder / name).write_bytes(data)
+    rehash(folder, name)
+    with pytest.raises(FileFormatError):
+        _ = lava.read(folder).expected
+
+
+@pytest.mark.parametrize(("value", "rule"), [(np.nan, "must lie in"), (0.3, "must be whole multiples")])
+def test_samples_off_the_grid_are_refused(value: float, rule: str, tested: Case, tmp_path: Path) -> None:
+    """The exact format relies on the range and the grid of what enters."""
+    exact = ir.quantize(tested.network, tested.x).network
+    folder = lowering.export(exact, tmp_path / "bundle", tested.x)
+    samples = np.load(folder / "samples.npy")
+    samples[0] = value
+    np.save(folder / "samples.npy", samples)
+    rehash(folder, "samples.npy")
+    with pytest.raises(FileFormatError, match=rule):
         lava.read(folder)
 
 

@@ -118,11 +118,15 @@ def test_killed(
 
 
 @pytest.mark.parametrize("victim", [0, 99])
-def test_hanging(victim: int, bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter) -> None:
+def test_hanging(
+    victim: int, tested: Case, bundle: Path, temporary: Path, lava_interpreter: lava.Interpreter
+) -> None:
     """A stopped process, which hears no SIGTERM, lasts until the time limit and no longer."""
-    killer = Killer(temporary, MOMENTS["starting"], signal.SIGSTOP, victim)
-    with pytest.raises(TargetError, match="longer than the time limit of 6 s"):
-        lava.simulate([bundle], interpreter=lava_interpreter, progress=killer, time_limit_seconds=6)
+    killer = Killer(temporary, lambda _, running: running >= 6, signal.SIGSTOP, victim)
+    x = tested.x[np.arange(SAMPLES) % len(tested.x)]  # enough for it to be seen at work on a busy machine
+    settings: dict[str, Any] = {"interpreter": lava_interpreter, "progress": killer, "time_limit_seconds": 8}
+    with pytest.raises(TargetError, match="longer than the time limit of 8 s"):
+        lava.simulate([bundle], samples=x, **settings)
     assert killer.sent
     assert killer.memory
     assert_nothing_left(temporary, killer.memory)

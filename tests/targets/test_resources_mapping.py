@@ -302,6 +302,16 @@ def test_totals() -> None:
     assert [mapping.binding(p) for p in mapping.placed] == ["core.neurons", "core.neurons"]
 
 
+def test_many_parallel_paths_are_counted_at_once() -> None:
+    """Of paths from one population to another only those that reach furthest matter to its axons."""
+    middle = {f"c{i}": conv(2, 2, 1 + 2 * (i % 2)) for i in range(30)}
+    ops = MAP | {"x": conv(2, 2)} | middle | {"fc": linear(60, 3), "flat": Flatten()}
+    graph = wired(ops, "in x a", *(f"a {name} b" for name in middle), "b flat fc out")
+    (placed,) = (p for p in map_onto(graph, chips.chip()).placed if p.name == "b")
+    assert placed.fullest("core.input_axons") == 60
+    assert len(placed.population.paths) == 30
+
+
 def test_neurons_that_wait_for_their_phase_need_more_state() -> None:
     """A backward connection over two populations updates every second machine step."""
     loop = direct("in a b out", "b ~1 a")

@@ -1,10 +1,12 @@
 """Lava's own models against our arithmetic, without Lava processes: neurons, synapses and convolutions.
 
-They need Lava in the interpreter that runs the tests.
+These tests need Lava in the interpreter that runs them, and `test_lava_models.py` runs them in a process of
+their own: Lava sets the start method of multiprocessing when it is imported, which may be done only once.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +23,13 @@ from snndeploy.ir.neurons import LARGEST_CURRENT, LARGEST_MEMBRANE, Neurons
 from snndeploy.ir.ops import Conv2d
 from snndeploy.targets.lava.child.synapses import function
 
-pytestmark = pytest.mark.lava
-
 NEURONS = 400
 STEPS = 40
 
 
 def lif(reset: int, decay: int, threshold: Any, bias_mantissa: Any, bias_exponent: Any) -> Any:
     """Lava's own model of a LIFReset, as Lava's compiler would set it up."""
-    models = pytest.importorskip("lava.proc.lif.models")
+    models = importlib.import_module("lava.proc.lif.models")
     model = models.PyLifResetModelBitAcc({"reset_interval": reset, "reset_offset": 1})
     model.u, model.v = np.zeros(NEURONS, np.int32), np.zeros(NEURONS, np.int32)
     model.du, model.dv, model.vth = 4095, decay, threshold
@@ -109,7 +109,7 @@ def test_a_larger_current_wraps_around() -> None:
 )
 def test_matrices(module: str, name: str, store: Callable[[Any], Any], graded: int) -> None:
     """Lava clips and truncates none of our digits, whatever their signs, and the parts add up to the matrix."""
-    models = pytest.importorskip(f"lava.proc.{module}.models")
+    models = importlib.import_module(f"lava.proc.{module}.models")
     rng = np.random.default_rng(graded)
     for weight in (
         2 * rng.integers(-127, 128, (5, 30)),
@@ -140,7 +140,7 @@ def test_models_are_those_of_the_fixed_point_tag() -> None:
         ("dense", "PyDenseModelBitAcc"),
         ("sparse", "PySparseModelBitAcc"),
     ):
-        models = pytest.importorskip(f"lava.proc.{module}.models")
+        models = importlib.import_module(f"lava.proc.{module}.models")
         assert "fixed_pt" in getattr(models, name).tags
 
 
@@ -190,7 +190,7 @@ def test_convolutions_of_lavas_own_tests(index: int) -> None:
 @pytest.mark.parametrize("graded", [False, True])
 def test_convolution_of_whole_numbers_is_the_same_number(graded: bool) -> None:
     """Lava's fixed-point Conv and the interpreter agree to the last digit, with groups, stride and padding."""
-    models = pytest.importorskip("lava.proc.conv.models")
+    models = importlib.import_module("lava.proc.conv.models")
     rng = np.random.default_rng(3)
     op = Conv2d(in_channels=4, out_channels=6, kernel=(3, 2), stride=(2, 1), padding=(0, 1), groups=2)
     kernel = 2 * rng.integers(-127, 128, (6, 2, 3, 2))
