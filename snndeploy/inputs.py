@@ -13,6 +13,7 @@ from snndeploy.errors import FileFormatError, NetworkError
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_REPEATS = 1024
 _MOST_BITS = 16
+_CHECKED = 2**16  # values checked at a time: they stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,9 @@ class InputSpec:
         self._check_range(x)
         if self.grid_bits is None:
             return
-        scaled = x * 2.0**self.grid_bits
-        if (scaled != np.round(scaled)).any():
+        flat, scale = x.reshape(-1), 2.0**self.grid_bits
+        parts = (flat[start : start + _CHECKED] * scale for start in range(0, flat.size, _CHECKED))
+        if any((part != np.rint(part)).any() for part in parts):
             raise NetworkError(
                 "input",
                 f"values must be whole multiples of 2**-{self.grid_bits}",
