@@ -1,6 +1,6 @@
-"""What a neuromorphic chip can hold: a TOML file of sourced limits, see `snndeploy.targets.quantity`.
+"""What a neuromorphic chip can hold: a TOML file of sourced limits, see `snndeploy.targets.document`.
 
-Besides numbers it has rules, which are true or false:
+Its `schema` is 1. Besides numbers it has rules, which are true or false:
 
     [rules.shared_kernels]
     value = true
@@ -20,10 +20,12 @@ from types import MappingProxyType
 from typing import Any
 
 from snndeploy.errors import FileFormatError
+from snndeploy.targets import document as documents
 from snndeploy.targets import quantity
-from snndeploy.targets.quantity import Document, Interval, Quantity, Statement, listed
+from snndeploy.targets.document import Document, Form
+from snndeploy.targets.quantity import Interval, Quantity, Statement, listed
 
-FOLDER = "chips"
+FORM = Form(kind="chip", folder="chips", schema=1)
 
 LIMITS: Mapping[str, str] = MappingProxyType(
     {
@@ -89,7 +91,7 @@ class Chip:
 
 def shipped() -> tuple[str, ...]:
     """Names of the chips that come with the package."""
-    return quantity.shipped(FOLDER)
+    return documents.shipped(FORM)
 
 
 def load(name_or_path: str | Path) -> Chip:
@@ -102,8 +104,8 @@ def load(name_or_path: str | Path) -> Chip:
         TargetError: There is no such chip or file; the message lists the shipped ones.
         FileFormatError: The file breaks a rule; the message names the key and the rule.
     """
-    document = quantity.read(name_or_path, "chip", FOLDER)
-    tables = quantity.terms(document, (*LIMITS, *RULES))
+    document = documents.read(name_or_path, FORM)
+    tables = documents.terms(document, (*LIMITS, *RULES))
     limits = {name: _limit(document, name, table) for name, table in tables.items() if name in LIMITS}
     rules = {
         name: quantity.statement(f"{document.where}, {name}", table)

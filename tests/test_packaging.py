@@ -61,7 +61,8 @@ THIRD_PARTY = {  # package -> what else it may import
         "tensorboard",
     },
     "snndeploy.export": {"numpy", "onnx", "onnx_ir"},
-    "snndeploy.targets": {"numpy", "tomli"},
+    "snndeploy.targets": {"numpy", "scipy", "tomli"},
+    "snndeploy.targets.measure": {"numpy", "pynvml"},
     "snndeploy.targets.native": {"numpy", "torch"},
     "snndeploy.targets.onnx_runtime": {"numpy", "onnxruntime"},
     CHILD: {"numpy", "lava"},
@@ -133,7 +134,7 @@ def test_wheel_holds_only_snndeploy(tmp_path: Path) -> None:
     }
     assert expected <= set(names)
     assert "snndeploy/py.typed" in names
-    assert "snndeploy/targets/paper-45nm.toml" in names
+    assert "snndeploy/targets/profiles/paper-45nm.toml" in names
     assert "snndeploy/targets/chips/loihi1.toml" in names
 
 
@@ -184,7 +185,17 @@ def test_no_import_cycles() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"], ["tradeoff"], ["export", "onnx"], ["verify"], ["inspect"], ["resources"], ["doctor"]],
+    [
+        [],
+        ["train"],
+        ["tradeoff"],
+        ["export", "onnx"],
+        ["verify"],
+        ["inspect"],
+        ["resources"],
+        ["targets"],
+        ["doctor"],
+    ],
 )
 def test_help_is_light(command: list[str]) -> None:
     """`--help` imports neither torch nor onnx nor sklearn, so that it answers at once."""

@@ -24,6 +24,7 @@ from snndeploy.cli.resources import resources
 from snndeploy.cli.schedule import schedule
 from snndeploy.cli.search import search
 from snndeploy.cli.simulate import simulate
+from snndeploy.cli.targets import targets
 from snndeploy.cli.tradeoff import tradeoff
 from snndeploy.cli.train import train
 from snndeploy.cli.verify import verify
@@ -90,6 +91,7 @@ for _command in (
     simulate,
     verify,
     energy,
+    targets,
     inspect,
     schedule,
     resources,

@@ -162,7 +162,7 @@ def write_comparisons(comparisons: dict[str, list[Comparison]], out: Path) -> di
 
 def as_text(facts: dict[str, Any], comparisons: dict[str, list[Comparison]], result: Energy) -> str:
     """The run as two short tables."""
-    from snndeploy.cli.energy import amount
+    from snndeploy.cli.estimated import amount
     from snndeploy.cli.output import table
     from snndeploy.cli.trained import quantization_text
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from snndeploy.errors import NetworkError, TargetError
 from snndeploy.ir import Trace
 from snndeploy.targets.resources.mapping import Mapping, Placed, copies
 from snndeploy.targets.resources.paths import Counts, Matrix, united
+
+_Emitted: TypeAlias = npt.NDArray[np.integer[Any]]
+_Terms: TypeAlias = list[tuple[int, tuple[Matrix, Matrix, Matrix]]]  # see `united`
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +51,27 @@ def messages(mapping: Mapping, spikes: Trace | Table[str, npt.NDArray[np.bool_]]
         TargetError: The chip's mesh is not known.
     """
     arrays = spikes.spikes if isinstance(spikes, Trace) else spikes
+    sending = [placed for placed in mapping.placed if placed.name != mapping.graph.output]
+    return messages_of(mapping, {placed.name: _emitted(mapping, placed, arrays) for placed in sending})
+
+
+def messages_of(mapping: Mapping, totals: Table[str, _Emitted]) -> dict[str, Messages]:
+    """The same for spikes already summed over time: (samples, *shape) whole numbers for every Lif, by name.
+
+    Raises:
+        TargetError: The chip's mesh is not known.
+    """
     mesh = _mesh(mapping)
     found = {}
     for placed in mapping.placed:
         if placed.name == mapping.graph.output:
             continue
-        emitted = _emitted(mapping, placed, arrays)
+        emitted = totals[placed.name].reshape(-1, *placed.population.sizes)
         sent = emitted.reshape(len(emitted), -1) @ copies(placed, list(mapping.placed)).ravel()
         travelled = sum(_travelled(placed, targets, emitted, mesh) for targets in _targets(mapping, placed))
         off_chip, east_west, north_south = np.zeros((3, len(sent)), np.int64) + travelled
         found[placed.name] = Messages(sent, off_chip, east_west, north_south)
     return found
-
-
-_Terms: TypeAlias = list[tuple[int, tuple[Matrix, Matrix, Matrix]]]  # see `united`
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +100,14 @@ def _mesh(mapping: Mapping) -> _Mesh:
 
 
 def _emitted(mapping: Mapping, placed: Placed, spikes: Table[str, npt.NDArray[np.bool_]]) -> Counts:
-    """Spikes of each neuron over all time steps, (samples, channels, rows, columns)."""
+    """Spikes of each neuron over all time steps, (samples, *shape)."""
     shape = mapping.graph.shapes[placed.name]
     array = spikes.get(placed.name)
     if array is None or array.dtype != np.bool_ or array.ndim < 2 or array.shape[2:] != shape:
         got = None if array is None else f"{array.dtype} {array.shape}"
         raise NetworkError(f"spikes of {placed.name}", f"must be bool (time, batch, *{shape})", got=got)
     total: Counts = array.sum(axis=0, dtype=np.int64)
-    return total.reshape(-1, *placed.population.sizes)
+    return total
 
 
 def _targets(mapping: Mapping, source: Placed) -> Iterator[tuple[Placed, _Terms]]:
@@ -108,7 +118,7 @@ def _targets(mapping: Mapping, source: Placed) -> Iterator[tuple[Placed, _Terms]
             yield target, list(united(paths, target.tile))
 
 
-def _travelled(source: Placed, reach: tuple[Placed, _Terms], emitted: Counts, mesh: _Mesh) -> Counts:
+def _travelled(source: Placed, reach: tuple[Placed, _Terms], emitted: _Emitted, mesh: _Mesh) -> Counts:
     """Messages off the chip and hops along both directions to one population, (3, samples)."""
     target, terms = reach
     total = np.zeros((3, len(emitted)), np.int64)
@@ -128,7 +138,7 @@ def _travelled(source: Placed, reach: tuple[Placed, _Terms], emitted: Counts, me
     return total
 
 
-def _arriving(source: Placed, emitted: Counts, inside: tuple[slice, ...], terms: _Terms) -> Counts:
+def _arriving(source: Placed, emitted: _Emitted, inside: tuple[slice, ...], terms: _Terms) -> Counts:
     """Messages from the neurons of one tile to each core of a population, (samples, cores)."""
     tile = (slice(None), *inside)
     spikes = emitted[tile].astype(np.float64)  # whole numbers far below 2**53
