@@ -24,7 +24,7 @@ Bound = Literal["estimate", "lower bound"]
 _SPARSITY = Quantity(
     Interval(1.0, 0.6, 1.0),
     "1",
-    "T. Gregersen et al., arXiv:2409.18324: inputs change the power of a matrix product by up to 40 %",
+    "Gregersen et al., arXiv:2409.18324: inputs change the power of a matrix product by up to 40 %",
     "measured",
     "dense hardware on spikes: share of the dynamic power that it draws on other numbers",
 )

@@ -36,7 +36,7 @@ def energy_pj(work: Work, constants: Constants, setting: Setting) -> tuple[Charg
         E = (P_idle t + (P_busy - P_idle) a t_busy) / B,   t = sum_l t_l
 
     see `op_times`. Skipped operations save nothing. Zeros do lower the dynamic power a little: a, in [0.6, 1] for
-    spikes and 1 for other values (V. Gregersen et al., arXiv:2409.18324: up to 40 % between inputs). In real time
+    spikes and 1 for other values (Gregersen et al., arXiv:2409.18324: up to 40 % between inputs). In real time
     the device idles for the rest of the period.
     """
     times = op_times(work, constants, setting)

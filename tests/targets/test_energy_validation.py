@@ -89,7 +89,7 @@ def test_operations_of_keyword_spotting_by_hand() -> None:
     assert energy.operations_pj == pytest.approx(synapses * RATE * STEPS * 23.6 + neurons, rel=0.02)
 
 
-GPU_FIXED = {  # an NVIDIA Quadro K4000 by its data sheet; the curve hardly depends on it
+GPU_FIXED = {  # assumed, as the source does not name its card; the curve hardly depends on it
     "peak.compute": 1244.0,
     "memory.bandwidth": 134.8,
     "memory.on_chip": 384.0,
