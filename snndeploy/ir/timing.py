@@ -84,7 +84,7 @@ def schedule(
             "schedule",
             f"initiation interval must be a whole number of at least {smallest}",
             got=repr(interval),
-            remedy=(_because(graph) if edges else "") + "None stands for the smallest interval",
+            remedy=(_because(graph) if edges else "") + "without one the smallest is taken",
         )
     if kind in ("pipelined", "synchronous") and interval > 1:
         remedy = "only a 'scheduled' one may have a longer"

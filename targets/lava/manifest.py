@@ -18,6 +18,7 @@ MANIFEST = "manifest.json"
 REMEDY = "export the network again"
 
 Form: TypeAlias = Literal["fused", "stock"]
+_MOST = 10**7  # of any count: the longest sample in the slowest sensible schedule has fewer machine steps
 _NOT_OF_THE_OP = ("sources", "exponents")
 
 
@@ -97,10 +98,10 @@ def field(entry: Mapping[str, Any], name: str, *types: type) -> Any:
 
 
 def count(entry: Mapping[str, Any], name: str, least: int) -> int:
-    """One entry of a JSON object that is a whole number, not below `least`."""
+    """One entry of a JSON object that is a whole number, from `least` to `_MOST`."""
     value: int = field(entry, name, int)
-    if value < least:
-        raise wrong(name, f"must be at least {least}", value)
+    if not least <= value <= _MOST:
+        raise wrong(name, f"must be at least {least} and at most {_MOST}", value)
     return value
 
 

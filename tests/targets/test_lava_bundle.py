@@ -216,6 +216,8 @@ def test_every_entry_is_checked(tmp_path: Path) -> None:
         ("must be 1 in a pipelined schedule", lambda m: m["schedule"].update(name="pipelined")),
         ("machine_steps", lambda m: m["schedule"].update(machine_steps=1)),
         ("machine_steps_per_sample", lambda m: m["schedule"].update(gap=9)),
+        ("must be at least 0 and at most 10000000", lambda m: m["schedule"].update(gap=10**18)),
+        ("must be at least 1 and at most", lambda m: m["schedule"].update(initiation_interval=10**40)),
         ("must say whether the network is certified", lambda m: m.update(exact=False)),
         ("registers", lambda m: m.update(number_format="float32")),
         ("registers", lambda m: m["populations"][1]["registers"]["threshold"].append(1)),
