@@ -26,12 +26,13 @@ from torch import Tensor
 
 from snndeploy.ir import Exact, Float32, Graph, Loihi, Network, Quantized, certify, quantize
 from snndeploy.ir.neurons import LARGEST_BIAS_MANTISSA
+from snndeploy.ir.quantize.branches import inflows
 from snndeploy.nn import SpikingNetwork
 from snndeploy.train.config import QuantizeConfig
 from snndeploy.train.data import Dataset, network_input
 
 _CALIBRATION_SAMPLES = 128
-_LARGEST_EXACT_BIAS = 2**24  # mantissa; every whole number up to it is one of float32
+_LARGEST_BIAS = 2**24  # mantissa; every whole number up to it is one of float32
 
 
 class Grids:
@@ -47,6 +48,7 @@ class Grids:
         self.config, self.calibration = config, calibration
         self.replaced = 0  # how often the grids have been replaced
         self.exponents = _exponents(start)
+        self._registers = _registers(start)
 
     @property
     def format(self) -> Exact | Loihi:
@@ -130,7 +132,7 @@ class Grids:
         """The largest mantissa of a parameter."""
         if name.endswith(".weight"):
             return (1 << (self.config.bits - 1)) - 1
-        return LARGEST_BIAS_MANTISSA if self.config.format == "loihi" else _LARGEST_EXACT_BIAS
+        return LARGEST_BIAS_MANTISSA if name in self._registers else _LARGEST_BIAS
 
 
 def quantized(network: Network, config: QuantizeConfig, calibration: npt.NDArray[Any]) -> Quantized:
@@ -166,3 +168,19 @@ def _exponents(network: Network) -> dict[str, tuple[int, ...]]:
     if isinstance(network.format, Float32):
         raise TypeError("a network in float32 has no grids")
     return dict(network.format.exponents)
+
+
+def _registers(network: Network) -> frozenset[str]:
+    """Biases that are all that a neuron's register holds, by the name of the parameter.
+
+    Where several enter a neuron it holds their sum alone, which may be small while they are not, and the Output
+    has no register: there the certificate decides.
+    """
+    if not isinstance(network.format, Loihi):
+        return frozenset()
+    entering, found = inflows(network), set()
+    for name in network.graph.ports:
+        biased = [b for b in entering[name].branches if f"{b.op}.bias" in network.weights]
+        if len(biased) == 1 and biased[0].paths == 1:
+            found.add(f"{biased[0].op}.bias")
+    return frozenset(found)

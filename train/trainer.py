@@ -86,7 +86,6 @@ class Trainer:
         self.network.neurons = neurons_of(config)
         if config.compile == "network":
             require_compiler(machine.device)
-            self.network.whole = WholeNetwork(graph, self.network.plan, surrogate)
         self._advance = world.parallel(self.network, in_parts=parts is not None)
         self.scaler = machine.scaler()
         self.penalty: Penalty | None = None
@@ -267,6 +266,9 @@ class Trainer:
 
     def _restrict(self, part: Graph, plan: Plan | None = None) -> None:
         self.network.restrict(part, plan)
+        whole = self.network.whole
+        if self.config.compile == "network" and (whole is None or whole.graph != part):
+            self.network.whole = WholeNetwork(part, self.network.plan, self.network.surrogate)
         if self.config.penalty.intensity > 0:
             penalty = Penalty.from_config(self.config.penalty, part, self.config.network.steps)
             self.penalty = penalty.to(self.machine.device)

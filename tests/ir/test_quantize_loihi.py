@@ -413,6 +413,30 @@ def test_a_tiny_branch_does_not_cost_the_others_their_digits() -> None:
     assert grid - 4 - exponents(found.network, "conv.weight").min() <= 7, "the input adds four digits"
 
 
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_a_tiny_branch_gives_way_beside_a_direct_edge(granularity: Granularity) -> None:
+    """It is coarsened to what the others' synapses can be shifted by, and refused is nothing.
+
+    in -> coarse -> l -> out, in -> fine -> l, in -> l
+    """
+    ops: dict[str, Op] = {
+        "in": Input(shape=(1,)),
+        "coarse": linear(1, 1),
+        "fine": linear(1, 1),
+        "l": Lif(),
+        "out": Output(),
+    }
+    weights = {"coarse.weight": np.array([[0.5]]), "fine.weight": np.array([[0.0007]])}
+    spec = InputSpec(grid_bits=0)
+    graph = wired(ops, "in coarse l out", "in fine l", "in l")
+    network = Network(graph=graph, weights=weights, steps=12, input=spec)
+    found = quantize(network, np.ones((1, 1)), format="loihi", granularity=granularity).network
+    check(found, network, 8, granularity)
+    assert exponents(found, "fine.weight") == 13, (
+        "7 digits finer than the direct edge with the 6 of a mantissa"
+    )
+
+
 def test_direct_edges_count_as_weights_of_one() -> None:
     """They set the least grid, and the finest is as many digits away as a synapse can shift.
 

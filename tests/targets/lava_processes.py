@@ -6,18 +6,21 @@ from pathlib import Path
 
 
 def processes(temporary: Path) -> list[int]:
-    """Numbers of the running processes that were given the test's folder for temporary files."""
-    found = []
+    """Numbers of the running processes that were given the test's folder for temporary files, the oldest first.
+
+    Their numbers alone do not tell: they start again when the largest has been given.
+    """
+    found: list[tuple[int, int]] = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             variables = (process / "environ").read_bytes().split(b"\0")
-            running = (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            status = (process / "stat").read_text().rpartition(")")[2].split()  # from the third field on
         except OSError:
             continue
         ours = any(v.startswith(f"TMPDIR={temporary}/".encode()) for v in variables)
-        if ours and running:
-            found.append(int(process.name))
-    return found
+        if ours and status[0] != "Z":
+            found.append((int(status[19]), int(process.name)))
+    return [number for _, number in sorted(found)]
 
 
 def shared_memory(temporary: Path) -> list[str]:

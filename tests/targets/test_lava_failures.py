@@ -119,7 +119,7 @@ def test_a_killed_child_is_noticed(bundle: Path, temporary: Path, lava_interpret
 
     def kill(done: int, _: int) -> None:
         if done and not killed:
-            killed.append(min(processes(temporary)))  # the first to be started
+            killed.append(processes(temporary)[0])  # the first to be started
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(TargetError, match="ended with exit code -9"):
@@ -137,7 +137,7 @@ def test_a_killed_population_is_noticed(
 
     def kill(done: int, _: int) -> None:
         if done and not killed:
-            killed.append(max(processes(temporary)))  # the last to be started
+            killed.append(processes(temporary)[-1])  # the last to be started
             os.kill(killed[0], number)
 
     with pytest.raises(TargetError, match=rf"a Lava process was ended by signal {int(number)} "):

@@ -51,7 +51,7 @@ class Killer:
     def __call__(self, done: int, _: int) -> None:
         """To be called as progress."""
         self.memory = sorted({*self.memory, *shared_memory(self._temporary)})
-        running = sorted(processes(self._temporary))
+        running = processes(self._temporary)
         if running and not self.sent and self._moment(done, len(running)):
             self.sent = True
             os.kill(running[min(self._victim, len(running) - 1)], self._number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from snndeploy import nn
 from snndeploy.errors import ConfigError, QuantizeError
-from snndeploy.ir import Network, as_steps, certify, fold, run
+from snndeploy.ir import Graph, Lif, Network, as_steps, certify, fold, run
 from snndeploy.ir.formats import mantissa
 from snndeploy.nn import SpikingNetwork
+from snndeploy.nn.whole import WholeNetwork
 from snndeploy.train import checkpoint
 from snndeploy.train.checkpoint import CHECKPOINT_FILE, FINE_TUNING_FILE
 from snndeploy.train.config import Config, QuantizeConfig
@@ -28,8 +30,10 @@ from snndeploy.train.evaluation import evaluate
 from snndeploy.train.finetuning import FineTuned, fine_tune, require_resumable
 from snndeploy.train.grids import Grids, quantized, shadow_weights
 from snndeploy.train.loop import fit
+from snndeploy.train.machine import prepared
 from snndeploy.train.metrics import BatchReport, EpochReport
 from snndeploy.train.products import FINE_TUNED
+from snndeploy.train.trainer import Trainer
 from tests.train.runs import BATCHES, EPOCHS, Stop, metrics, noise, same_bits, tiny, train
 
 TUNED = 2  # epochs of fine-tuning
@@ -149,6 +153,31 @@ def test_weights_stay_within_the_largest_of_their_grid(trained: tuple[Network, P
     assert moved > 0
 
 
+def test_biases_that_cancel_are_not_clipped(trained: tuple[Network, Path]) -> None:
+    """In loihi only their sum has a register, and the Output's have none: fine-tuning starts with what is quantised."""
+    network = fold(trained[0])
+    into = [n for n in network.graph.ops if f"{n}.bias" in network.weights and n.startswith("stage2.1.")]
+    assert {"stage2.1.2.conv", "stage2.1.skip.conv"} <= set(into)
+    far = {
+        name: network.weights[f"{name}.bias"].copy()
+        for name in ("stage2.1.2.conv", "stage2.1.skip.conv", "fc")
+    }
+    far["stage2.1.2.conv"] += 2
+    far["stage2.1.skip.conv"] -= 2
+    far["fc"] += 40
+    apart = replace(network, weights={**network.weights, **{f"{n}.bias": b for n, b in far.items()}})
+    config = QuantizeConfig(format="loihi")
+    source = noise(_config())
+    x = network_input(source.train, source.input)
+    found = quantized(apart, config, x).network
+    assert certify(found).holds
+    module, grids = SpikingNetwork(found.graph), Grids(config, found, x)
+    module.load_weights(shadow_weights(apart, found))
+    grids.confine(module)
+    with grids.rounding(module):
+        assert same_bits(module.weights(), found.weights)
+
+
 @pytest.mark.parametrize("form", ["exact", "loihi"])
 def test_outgrown_grids_are_replaced(trained: tuple[Network, Path], form: str) -> None:
     """If the certificate does not hold any longer, coarser grids take over; while it holds nothing is changed."""
@@ -165,6 +194,33 @@ def test_outgrown_grids_are_replaced(trained: tuple[Network, Path], form: str) -
     assert grids.replaced == 1
     assert certify(found).holds
     assert grids.exponents != exponents
+
+
+def test_a_compiled_network_follows_its_thresholds(
+    trained: tuple[Network, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grids that are replaced may bring others in the loihi format; what was compiled has the old ones in it."""
+    traced = partial(WholeNetwork, compiler=lambda graph: graph)
+    monkeypatch.setattr("snndeploy.train.trainer.WholeNetwork", traced)
+    monkeypatch.setattr("snndeploy.train.trainer.require_compiler", lambda _: None)
+    config = _config("compile=network", *LOIHI)
+    module, grids, float32 = _start(trained[0], config.quantize)
+    lifs = {name: op for name, op in module.graph.ops.items() if isinstance(op, Lif)}
+    doubled = {name: replace(op, threshold=2 * op.threshold) for name, op in lifs.items()}
+    other = Graph({**module.graph.ops, **doubled}, module.graph.edges)
+    x = _frames(float32, noise(config).train)
+    with prepared(config.fine_tuning) as machine:
+        trainer = Trainer(
+            config.fine_tuning, noise(config), machine, module.graph, module.weights(), grids=grids
+        )
+        before = trainer.network.advance(x).logits
+        trainer.measure(other)
+        after = trainer.network.advance(x).logits
+    plain = SpikingNetwork(other)
+    plain.load_weights(trainer.network.weights())
+    expected = plain.train().advance(x).logits
+    assert torch.allclose(after, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(before, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_fine_tuning_mends_three_bits(trained: tuple[Network, Path], tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class Alignment:
 
     def _require(self, name: str, exponents: Mapping[str, Whole], cap: Whole) -> None:
         direct, grid = self.inflows[name].direct, self.grid(name, exponents)
-        if direct and (grid > cap).any():
+        if direct and (direct.digits > cap).any():  # all else is lowered to the cap
             raise QuantizeError(
                 name,
                 f"is entered without a weight on the grid 2**-{direct.digits}, which is too fine for its sums",
