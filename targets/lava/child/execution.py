@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,15 @@ def execute(
         request: `error` is the file for exceptions.
     """
     begin = time.perf_counter()
-    with watching_children(request["error"], stopping=False, last_words=lambda: _exceptions(process)):
+    watching = partial(
+        watching_children,
+        request["error"],
+        exit_codes=lambda: _exit_codes(process),
+        last_words=lambda: _exceptions(process),
+    )
+    with watching(stopping=False):
         process.run(RunSteps(num_steps=steps), configuration, {"pypy_channel_size": CHANNEL_SIZE})
-    with watching_children(request["error"], stopping=True):
+    with watching(stopping=True):
         process.stop()
     done = {"machine_steps": steps, "seconds": time.perf_counter() - begin}
     Path(job["results"], "done.json").write_text(json.dumps(done), encoding="utf-8")
@@ -43,9 +50,18 @@ def execute(
 
 def _exceptions(process: Any) -> str:
     """What Lava's processes raised outside of what is ours; they end in silence, and Lava waits for ever."""
+    return "".join(actor.exception[1] for actor in _actors(process) if actor.exception)
+
+
+def _exit_codes(process: Any) -> list[int | None]:
+    """Of Lava's processes, None while they run."""
+    return [actor.exitcode for actor in _actors(process)]
+
+
+def _actors(process: Any) -> list[Any]:
+    """Lava's operating system processes that were started so far."""
     infrastructure = getattr(process.runtime, "_messaging_infrastructure", None)
-    actors = infrastructure.actors if infrastructure else ()
-    return "".join(actor.exception[1] for actor in actors if actor.exception)
+    return list(infrastructure.actors) if infrastructure else []
 
 
 def machine_steps(manifest: Mapping[str, Any], samples: int) -> int:
